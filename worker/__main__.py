@@ -1,0 +1,5 @@
+"""`python -m worker` is `screen`."""
+
+from worker.cli.main import main
+
+main()

@@ -1,0 +1,195 @@
+"""The configuration: read once, checked whole, then passed on in pieces."""
+
+import os
+import tomllib
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+
+from worker.assets import asset
+from worker.errors import ConfigError, NotASite
+
+CONFIG_NAME = "config.toml"
+
+
+def _octal(value: str) -> str:
+    mode = int(value, 8)
+    if mode & 0o007 or mode > 0o7777:
+        raise ValueError("must be an octal mode without rights for the world, such as '0640'")
+    return value
+
+
+def _device(value: str) -> str:
+    kind, _, index = value.partition(":")
+    if value in ("auto", "cpu", "cuda") or (kind == "cuda" and index.isdigit()):
+        return value
+    raise ValueError("must be auto, cpu, cuda or cuda:N")
+
+
+OctalMode = Annotated[str, AfterValidator(_octal)]
+Device = Annotated[str, AfterValidator(_device)]
+Positive = Annotated[float, Field(gt=0)]
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Site(_Section):
+    """Folders of a site and the modes of what is written there."""
+
+    inbox: Path = Path("inbox")
+    work: Path = Path("work")
+    done: Path = Path("done")
+    failed: Path = Path("failed")
+    reports: Path = Path("reports")
+    dir_mode: OctalMode = "2750"
+    file_mode: OctalMode = "0640"
+
+    @property
+    def folders(self) -> tuple[Path, ...]:
+        """Every folder of the site."""
+        return (self.inbox, self.work, self.done, self.failed, self.reports)
+
+
+class Database(_Section):
+    """Where results are kept."""
+
+    url: str = "sqlite:///screen.db"
+    busy_timeout_s: Positive = 10
+
+
+class Watch(_Section):
+    """How the inbox is looked at. Times in seconds."""
+
+    mode: Literal["auto", "native", "polling"] = "auto"
+    scan_interval_s: Positive = 5.0
+    settle_s: Annotated[float, Field(ge=0)] = 2.0
+    settle_network_s: Annotated[float, Field(ge=0)] = 10.0
+    incomplete_after_s: Positive = 600.0
+
+
+class Batch(_Section):
+    """How films are gathered for one forward pass."""
+
+    size: Annotated[int, Field(ge=1, le=1024)] = 16
+    max_age_s: Annotated[float, Field(ge=0)] = 1.0
+
+
+class Model(_Section):
+    """Which weights run, and where."""
+
+    name: str = "default"
+    device: Device = "auto"
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"
+
+
+class Decode(_Section):
+    """Limits of the decoder processes."""
+
+    processes: Annotated[int, Field(ge=0, le=64)] = 0
+    memory_mb: Annotated[int, Field(ge=256)] = 3072
+    timeout_s: Positive = 60.0
+    max_file_mb: Annotated[int, Field(ge=1)] = 512
+    max_megapixels: Positive = 100.0
+    strikes: Annotated[int, Field(ge=1)] = 3
+
+    @property
+    def process_count(self) -> int:
+        """Decoder processes to start: as configured, or one per usable core, 8 at most."""
+        return self.processes or min(8, len(os.sched_getaffinity(0)))
+
+
+class Guard(_Section):
+    """What happens to films unlike those the model was validated on."""
+
+    outside_population: Literal["refuse", "mark"] = "refuse"
+
+
+class Report(_Section):
+    """Size and quality of the pictures in reports."""
+
+    picture_px: Annotated[int, Field(ge=256, le=4096)] = 1024
+    quality: Annotated[int, Field(ge=1, le=100)] = 85
+
+
+class Config(_Section):
+    """The whole configuration; every path in it is absolute once loaded.
+
+    `root` is the folder of the file it came from, `source` that file (`None` for the defaults).
+    """
+
+    site: Site = Site()
+    database: Database = Database()
+    watch: Watch = Watch()
+    batch: Batch = Batch()
+    model: Model = Model()
+    decode: Decode = Decode()
+    guard: Guard = Guard()
+    report: Report = Report()
+    root: Path = Field(default=Path(), exclude=True)
+    source: Path | None = Field(default=None, exclude=True)
+
+    def require_site(self) -> "Config":
+        """Return self when the site's folders are there; raises NotASite otherwise."""
+        missing = [folder for folder in self.site.folders if not folder.is_dir()]
+        if missing:
+            raise NotASite(
+                f"{self.root} is not a Screen site: no folder {missing[0]}. "
+                "Make one with 'screen init DIR', then run in it or name its config with --config"
+            )
+        return self
+
+
+def load_config(path: Path | None = None, cwd: Path | None = None) -> Config:
+    """Read `path`, else `./config.toml`, else the packaged defaults (then relative to `cwd`).
+
+    Raises ConfigError naming the key, the value and what is allowed.
+    """
+    cwd = cwd or Path.cwd()
+    if path is None and (cwd / CONFIG_NAME).is_file():
+        path = cwd / CONFIG_NAME
+    return _parse(path or asset(CONFIG_NAME), source=path, root=path.parent if path else cwd)
+
+
+def _parse(file: Path, source: Path | None, root: Path) -> Config:
+    try:
+        values = tomllib.loads(file.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"cannot read the configuration {file}: {error}") from error
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(f"{file} is not TOML: {error}") from error
+    reserved = {"root", "source"} & values.keys()
+    if reserved:
+        raise ConfigError(f"{file}: unknown key '{reserved.pop()}'")
+    root = root.resolve()
+    try:
+        config = Config.model_validate({**values, "root": root, "source": source})
+    except ValidationError as error:
+        raise ConfigError(f"{file}: {_explain(error.errors()[0])}") from error
+    return _absolute(config, root)
+
+
+def _explain(error: Any) -> str:
+    key = ".".join(str(part) for part in error["loc"])
+    if error["type"] == "extra_forbidden":
+        return f"unknown key '{key}': see the comments in the file that 'screen init' writes"
+    return f"{key} = {error['input']!r}: {error['msg'].removeprefix('Value error, ')}"
+
+
+def _absolute(config: Config, root: Path) -> Config:
+    folders = {
+        name: root / getattr(config.site, name)
+        for name in ("inbox", "work", "done", "failed", "reports")
+    }
+    url = config.database.url
+    prefix = "sqlite:///"
+    if url.startswith(prefix):
+        url = prefix + str(root / url.removeprefix(prefix))
+    return config.model_copy(
+        update={
+            "site": config.site.model_copy(update=folders),
+            "database": config.database.model_copy(update={"url": url}),
+        }
+    )

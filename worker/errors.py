@@ -1,0 +1,165 @@
+"""Every error of the worker: what was found, what was expected, what to do.
+
+ScreenError                     exit 1
+├── UsageError                  exit 2  usage
+│   ├── ConfigError             exit 2  bad-config
+│   └── NotASite                exit 2  not-a-site
+├── SiteBusy                    exit 1  site-busy
+├── NothingRead                 exit 1  nothing-read
+├── StoreError                  exit 1  database
+│   └── NetworkFilesystem       exit 2  network-filesystem
+└── FilmError                   exit 3  one film's failure, never the program's
+    ├── NotAFilm                        not-a-film
+    ├── TruncatedFile                   truncated-file
+    ├── CorruptFile                     corrupt-file
+    ├── NoPixelData                     no-pixel-data
+    ├── UnsupportedTransferSyntax       unsupported-transfer-syntax
+    ├── TooLarge                        too-large
+    ├── UnreadableFile                  unreadable-file
+    ├── DecoderCrashed                  decoder-crashed       (a strike)
+    ├── DecoderTimeout                  decoder-timeout       (a strike)
+    ├── Quarantined                     quarantined
+    └── LostFile                        lost-file
+
+`models.errors.ModelError` (exit 1, slug `model`) stands beside this tree, because `models` never
+imports `worker`.
+Slugs are stable: scripts and the `failures` table depend on them.
+"""
+
+from typing import ClassVar
+
+
+class ScreenError(Exception):
+    """Base of all errors that the program explains to its user in one line."""
+
+    slug: ClassVar[str] = "error"
+    exit_code: ClassVar[int] = 1
+
+
+class UsageError(ScreenError):
+    """The command was called in a way that cannot work."""
+
+    slug = "usage"
+    exit_code = 2
+
+
+class ConfigError(UsageError):
+    """A key of the configuration is unknown or its value is not allowed."""
+
+    slug = "bad-config"
+
+
+class NotASite(UsageError):
+    """The folders of a site are not where the configuration says."""
+
+    slug = "not-a-site"
+
+
+class SiteBusy(ScreenError):
+    """Another worker already holds this site."""
+
+    slug = "site-busy"
+
+
+class NothingRead(ScreenError):
+    """Not one file of the request could be read."""
+
+    slug = "nothing-read"
+
+
+class StoreError(ScreenError):
+    """The database could not be opened, migrated or written."""
+
+    slug = "database"
+
+
+class NetworkFilesystem(StoreError):
+    """The SQLite file lies on a network filesystem, where its locks cannot be trusted."""
+
+    slug = "network-filesystem"
+    exit_code = 2
+
+
+class FilmError(ScreenError):
+    """One film could not be decoded; the others go on."""
+
+    slug = "film"
+    exit_code = 3
+    is_strike: ClassVar[bool] = False  # counted against the film; at the limit it is quarantined
+
+
+class NotAFilm(FilmError):
+    """The content is neither JPEG, PNG nor DICOM with a picture."""
+
+    slug = "not-a-film"
+
+
+class TruncatedFile(FilmError):
+    """The file ends before its picture does."""
+
+    slug = "truncated-file"
+
+
+class CorruptFile(FilmError):
+    """The file claims to be a film, but its content contradicts itself or cannot be decoded."""
+
+    slug = "corrupt-file"
+
+
+class NoPixelData(FilmError):
+    """A DICOM object without a picture (a report, a plan, a directory)."""
+
+    slug = "no-pixel-data"
+
+
+class UnsupportedTransferSyntax(FilmError):
+    """No installed decoder reads this DICOM transfer syntax."""
+
+    slug = "unsupported-transfer-syntax"
+
+
+class TooLarge(FilmError):
+    """The file, or the picture its header claims, is larger than the configured limit."""
+
+    slug = "too-large"
+
+
+class UnreadableFile(FilmError):
+    """The operating system did not let the file be read."""
+
+    slug = "unreadable-file"
+
+
+class DecoderCrashed(FilmError):
+    """The decoder process died while it held this film."""
+
+    slug = "decoder-crashed"
+    is_strike = True
+
+
+class DecoderTimeout(FilmError):
+    """The decoder process did not finish this film in time."""
+
+    slug = "decoder-timeout"
+    is_strike = True
+
+
+class Quarantined(FilmError):
+    """The film took the decoder or the worker down too often to be tried again."""
+
+    slug = "quarantined"
+
+
+class LostFile(FilmError):
+    """The file was there when it was recorded and is gone now."""
+
+    slug = "lost-file"
+
+
+def film_error(slug: str, message: str) -> FilmError:
+    """Make the film error that has this slug, as a decoder process names it across the pipe.
+
+    An unknown slug gives `CorruptFile`: the decoder is not trusted to invent outcomes.
+    """
+    kinds = {kind.slug: kind for kind in FilmError.__subclasses__()}
+    return kinds.get(slug, CorruptFile)(message)

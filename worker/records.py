@@ -1,0 +1,115 @@
+"""What is said of a film, in the words that scripts, database and reports share."""
+
+from dataclasses import dataclass, fields
+from enum import StrEnum
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+class Decision(StrEnum):
+    """The four possible answers for a film."""
+
+    PNEUMONIA = "PNEUMONIA"
+    NORMAL = "NORMAL"
+    INDETERMINATE = "INDETERMINATE"
+    REFUSED = "REFUSED"
+
+
+class Reason(StrEnum):
+    """Why a film that could be decoded is refused all the same; slugs are stable."""
+
+    NOT_A_CHEST_RADIOGRAPH = "not-a-chest-radiograph"
+    WRONG_MODALITY = "wrong-modality"
+    WRONG_BODY_PART = "wrong-body-part"
+    LATERAL_VIEW = "lateral-view"
+    MULTI_FRAME = "multi-frame"
+    VETERINARY = "veterinary"
+    TOO_SMALL = "too-small"
+    BLANK = "blank-picture"
+    POLARITY_UNSURE = "polarity-unsure"
+    OUTSIDE_VALIDATED_POPULATION = "outside-validated-population"
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """A reason with one sentence for the reader."""
+
+    reason: Reason
+    message: str
+
+
+@dataclass(frozen=True)
+class Tags:
+    """What a file says about its film; `None` where it says nothing.
+
+    Names are DICOM keywords (PS3.6) in snake case; `patient_age_years` is PatientAge in years.
+    """
+
+    modality: str | None = None
+    view_position: str | None = None
+    body_part_examined: str | None = None
+    patient_age_years: float | None = None
+    photometric_interpretation: str | None = None
+    transfer_syntax_uid: str | None = None
+    manufacturer: str | None = None
+    study_instance_uid: str | None = None
+    series_instance_uid: str | None = None
+    sop_instance_uid: str | None = None
+
+
+@dataclass(frozen=True)
+class Film:
+    """One decoded radiograph at full size.
+
+    `pixels` are float32 (rows, columns) in [0, 1], 1 brightest (MONOCHROME2 for display).
+    `notes` say what the decoder had to assume; `refusal` is what tags or pixels already forbid.
+    """
+
+    pixels: NDArray[np.float32]
+    format: str
+    tags: Tags = Tags()
+    notes: tuple[str, ...] = ()
+    refusal: Refusal | None = None
+
+
+@dataclass(frozen=True)
+class PreparedFilm:
+    """A film as it leaves the decoder process: ready for the model and for the report.
+
+    `model_input` is float32 (size, size) in [0, 1]; `picture` is a grey 8-bit JPEG for display.
+    """
+
+    model_input: NDArray[np.float32]
+    picture: bytes
+    format: str
+    rows: int
+    columns: int
+    tags: Tags
+    notes: tuple[str, ...]
+    refusal: Refusal | None
+
+
+@dataclass(frozen=True)
+class Record:
+    """One record everywhere: `classify --json`, `query --json`, CSV columns, report pages.
+
+    `probability` is the calibrated P(PNEUMONIA) in [0, 1] of every decoded film, refused ones
+    too; `None` only if the film could not be decoded. `guard_score` is in [0, 1], higher = less
+    like the films the model was validated on.
+    """
+
+    file: str
+    sha256: str | None
+    decision: Decision
+    probability: float | None
+    threshold: float
+    guard_score: float | None
+    guard_threshold: float
+    reason: str | None
+    message: str
+    model: str
+    weights_sha256: str
+
+
+RECORD_FIELDS = tuple(field.name for field in fields(Record))
