@@ -1,0 +1,159 @@
+"""Decode a DICOM film: DX, CR and what else sites send, with the faults that real files have."""
+
+import importlib.util
+from io import BytesIO
+
+import pydicom
+from pydicom.dataset import Dataset
+from pydicom.encaps import generate_frames
+from pydicom.filebase import DicomBytesIO
+from pydicom.filewriter import write_file_meta_info
+from pydicom.pixels.decoders.base import get_decoder
+from pydicom.uid import UID
+
+from worker.errors import (
+    CorruptFile,
+    NoPixelData,
+    NotAFilm,
+    TooLarge,
+    TruncatedFile,
+    UnsupportedTransferSyntax,
+)
+from worker.imaging import dicomwalk, rasterwalk
+from worker.imaging.dicompixels import render
+from worker.imaging.dicomtags import frame_count, gate, read_tags, text
+from worker.imaging.dicomwalk import DEFLATED, EXPLICIT_LITTLE, Ending
+from worker.imaging.limits import DecodeLimits
+from worker.imaging.source import Source
+from worker.records import Film
+
+_EXTENDED = "1.2.840.10008.1.2.4.51"  # JPEG Extended, processes 2 and 4
+_JPEG = {  # their frames have JPEG's markers: baseline, extended, lossless, JPEG-LS
+    "1.2.840.10008.1.2.4.50", _EXTENDED, "1.2.840.10008.1.2.4.57", "1.2.840.10008.1.2.4.70",
+    "1.2.840.10008.1.2.4.80", "1.2.840.10008.1.2.4.81",
+}  # fmt: skip
+_GPL_EXTRA = "pip install 'cxr-screen[gpl]'"
+
+
+def decode_dicom(data: bytes, limits: DecodeLimits) -> Film:
+    """Decode the first frame of a DICOM file; tags that forbid an answer set `refusal`.
+
+    Raises a FilmError where there is no picture to show; pydicom and its decoders raise what they
+    like for broken content, which `decode` turns into CorruptFile.
+    """
+    ds, notes = _read(data, limits)
+    syntax = str(ds.file_meta.TransferSyntaxUID)
+    _require_picture(ds, data, limits)
+    limits.check_picture(
+        int(ds.Rows), int(ds.Columns), frame_count(ds), int(text(ds, "SamplesPerPixel") or 1)
+    )
+    _check_frame(ds, syntax, limits)
+    pixels, assumed = render(ds)
+    tags = read_tags(ds, syntax)
+    return Film(pixels, "DICOM", tags, tuple(notes + assumed), gate(ds))
+
+
+def _read(data: bytes, limits: DecodeLimits) -> tuple[Dataset, list[str]]:
+    """Parse a file, with preamble, meta group and transfer syntax made up for where they lack."""
+    source = Source(BytesIO(data))
+    meta = dicomwalk.read_meta(source)
+    notes = []
+    syntax = meta.transfer_syntax
+    if syntax is None:
+        syntax = dicomwalk.guess_syntax(source, meta.start)
+        notes.append(f"no transfer syntax: taken as {UID(syntax).name}, by the first element")
+    elif not meta.has_preamble:
+        notes.append("no DICOM preamble")
+    if syntax == DEFLATED:
+        data, syntax = _inflated(data[meta.start :], limits), EXPLICIT_LITTLE
+        data = _headed(data, syntax, meta.sop_class)
+    elif notes:
+        data = _headed(data[meta.start :], syntax, meta.sop_class)
+    return pydicom.dcmread(BytesIO(data), force=True), notes
+
+
+def _inflated(body: bytes, limits: DecodeLimits) -> bytes:
+    data, rest = dicomwalk.inflate(body, limits.max_file_bytes)
+    if rest == "more":
+        raise TooLarge(
+            f"the deflated content grows beyond {limits.max_file_mb} MiB ([decode] max_file_mb)"
+        )
+    if rest == "cut":
+        raise TruncatedFile("the deflated content is cut short: copy the file again")
+    if rest == "bad":
+        raise CorruptFile("the transfer syntax says deflated, the content is not")
+    return data
+
+
+def _headed(body: bytes, syntax: str, sop_class: str | None) -> bytes:
+    """Put preamble and meta group before a bare data set (PS3.10 7.1)."""
+    meta = pydicom.dataset.FileMetaDataset()
+    if sop_class:
+        meta.MediaStorageSOPClassUID = UID(sop_class)
+    meta.TransferSyntaxUID = UID(syntax)
+    head = DicomBytesIO()
+    head.is_little_endian, head.is_implicit_VR = True, False
+    write_file_meta_info(head, meta, enforce_standard=False)
+    return b"\0" * 128 + b"DICM" + head.getvalue() + body
+
+
+def _require_picture(ds: Dataset, data: bytes, limits: DecodeLimits) -> None:
+    """Raise unless the object has a SOP class, a size and its whole PixelData."""
+    ending = dicomwalk.ending(Source(BytesIO(data)), limits.max_file_bytes)
+    if not text(ds, "SOPClassUID") and "MediaStorageSOPClassUID" not in ds.file_meta:
+        raise NotAFilm("the content looks like DICOM but names no SOP class")
+    if ending is Ending.CUT and (ds.get("PixelData") or "Rows" not in ds):
+        raise TruncatedFile("the DICOM file ends before its content does: copy it again")
+    if not ds.get("PixelData"):
+        raise NoPixelData("a DICOM object without a picture")
+    if ds.get("Rows") is None or ds.get("Columns") is None:
+        raise CorruptFile("the picture has no Rows or no Columns")
+    if not (_whole(ds.Rows) and _whole(ds.Columns)):
+        raise CorruptFile(f"the picture claims {ds.Rows} × {ds.Columns} pixels")
+
+
+def _whole(count: object) -> bool:
+    return isinstance(count, int) and count > 0
+
+
+def _check_frame(ds: Dataset, syntax: str, limits: DecodeLimits) -> None:
+    """Check the first frame before a decoder sees it: decoder there, size claimed, bytes there."""
+    uid = UID(syntax)
+    try:
+        decoder = get_decoder(uid)
+    except NotImplementedError as error:
+        raise UnsupportedTransferSyntax(f"no decoder reads {uid.name}") from error
+    if not uid.is_encapsulated:
+        return _check_native(ds)
+    if not decoder.is_available:
+        raise UnsupportedTransferSyntax(f"no installed decoder reads {uid.name}: {_GPL_EXTRA}")
+    frames = generate_frames(ds.PixelData, number_of_frames=frame_count(ds))
+    size = _codestream_size(next(frames), syntax)
+    if size is None:
+        return None
+    limits.check_picture(size.rows, size.columns, size.samples)
+    if syntax == _EXTENDED and size.bits > 8 and not importlib.util.find_spec("libjpeg"):
+        raise UnsupportedTransferSyntax(f"12-bit {uid.name} needs the GPL decoder: {_GPL_EXTRA}")
+    return None
+
+
+def _check_native(ds: Dataset) -> None:
+    bits = int(ds.Rows) * int(ds.Columns) * int(ds.SamplesPerPixel) * int(ds.BitsAllocated)
+    expected = bits * frame_count(ds) // 8
+    if text(ds, "PhotometricInterpretation") == "YBR_FULL_422":
+        expected = expected * 2 // 3  # PS3.3 C.7.6.3.1.2: half of the colour samples
+    if len(ds.PixelData) < expected:
+        raise TruncatedFile(f"PixelData has {len(ds.PixelData)} of {expected} bytes")
+
+
+def _codestream_size(frame: bytes, syntax: str) -> rasterwalk.Size | None:
+    """What the frame's own header claims: decoders believe it, not Rows and Columns.
+
+    Raises TruncatedFile for a JPEG without its end marker.
+    """
+    source = Source(BytesIO(frame))
+    if syntax in _JPEG:
+        if not rasterwalk.jpeg_is_complete(source):
+            raise TruncatedFile("the compressed picture in the DICOM file is cut short")
+        return rasterwalk.jpeg_size(source)
+    return rasterwalk.jpeg2000_size(source)

@@ -1,0 +1,164 @@
+"""From stored values to what a viewer shows, in [0, 1].
+
+The order is that of PS3.4 N.2: modality LUT, VOI LUT or window, presentation. Padding is masked on
+stored values (PS3.3 C.7.5.1.1.2), and the one inversion comes last.
+"""
+
+import numpy as np
+from numpy.typing import NDArray
+from pydicom.dataset import Dataset
+from pydicom.pixels.processing import apply_color_lut, apply_modality_lut
+from pydicom.pixels.utils import pixel_array
+from pydicom.uid import UID
+
+from worker.errors import CorruptFile
+from worker.imaging.dicomtags import text
+
+Pixels = NDArray[np.float32]
+Stored = NDArray[np.integer]
+Mask = NDArray[np.bool_]
+
+_LUMA = np.array([0.299, 0.587, 0.114], dtype=np.float32)  # ITU-R BT.601, as PS3.3 C.7.6.3.1.2
+_PERCENTILES = (0.5, 99.5)
+_SAMPLE = 1_000_000  # pixels that percentiles are taken from
+
+
+def render(ds: Dataset) -> tuple[Pixels, list[str]]:
+    """Decode the first frame of a film and show it as MONOCHROME2.
+
+    Gives float32 (rows, columns) in [0, 1], 1 brightest, and notes on what had to be assumed.
+    Raises CorruptFile for pixels that contradict their tags; decoders raise what they like.
+    """
+    stored = pixel_array(ds, index=0)
+    photometric = text(ds, "PhotometricInterpretation")
+    if photometric == "PALETTE COLOR":
+        stored = apply_color_lut(stored, ds)
+    if stored.ndim == 3:
+        return _luminance(stored, ds), ["colour picture: its luminance is taken"]
+    if not photometric.startswith("MONOCHROME"):
+        raise CorruptFile(f"PhotometricInterpretation {photometric!r} with one sample per pixel")
+    return _grey(_used_bits(stored, ds), ds)
+
+
+def _luminance(stored: Stored, ds: Dataset) -> Pixels:
+    """(rows, columns, samples) → (rows, columns), divided by the nominal range."""
+    most = float(np.iinfo(stored.dtype).max)
+    bits = ds.get("BitsStored")
+    if text(ds, "PhotometricInterpretation") != "PALETTE COLOR" and bits:
+        most = float(2 ** int(bits) - 1)
+    return np.clip(stored[..., :3] @ (_LUMA / np.float32(most)), 0, 1).astype(np.float32)
+
+
+def _used_bits(stored: Stored, ds: Dataset) -> Stored:
+    """Drop what lies beside the stored bits: retired overlays are kept there (PS3.5 8.1.1).
+
+    Compressed pixel data holds stored bits only.
+    """
+    bits, high = int(ds.BitsStored), int(ds.get("HighBit", ds.BitsStored - 1))
+    width = stored.dtype.itemsize * 8
+    if UID(ds.file_meta.TransferSyntaxUID).is_encapsulated or bits >= width:
+        return stored
+    shift = high + 1 - bits
+    if not 0 <= shift <= width - bits:
+        raise CorruptFile(f"HighBit {high} does not fit BitsStored {bits}")
+    left = np.left_shift(stored, width - bits - shift)
+    return np.right_shift(left, width - bits)  # arithmetic for signed values: keeps the sign
+
+
+def _grey(stored: Stored, ds: Dataset) -> tuple[Pixels, list[str]]:
+    notes: list[str] = []
+    padding = _padding(stored, ds)
+    if padding is not None and padding.all():
+        notes.append("PixelPaddingValue covers the whole film: ignored")
+        padding = None
+    values = apply_modality_lut(stored, ds).astype(np.float32)
+    if not np.isfinite(values).all():
+        raise CorruptFile("the modality LUT gives values that are no numbers")
+    shown = _voi(values, ds)
+    if shown is None or (np.ptp(shown) == 0 and np.ptp(values) > 0):
+        shown = _percentiles(values, padding)
+        notes.append("no usable VOI LUT or window: shown between percentiles 0.5 and 99.5")
+    photometric, shape = text(ds, "PhotometricInterpretation"), text(ds, "PresentationLUTShape")
+    if photometric == "MONOCHROME1" and shape == "IDENTITY":
+        notes.append("MONOCHROME1 with PresentationLUTShape IDENTITY: taken as MONOCHROME1")
+    if photometric == "MONOCHROME1" or shape == "INVERSE":
+        shown = 1 - shown  # low values are bright (PS3.3 C.7.6.3.1.2, C.11.6.1.2)
+    if padding is not None:
+        shown[padding] = 0
+    return shown.astype(np.float32, copy=False), notes
+
+
+def _padding(stored: Stored, ds: Dataset) -> Mask | None:
+    """Where PixelPaddingValue, or its range up to PixelPaddingRangeLimit, lies."""
+    first = _padding_value(ds, "PixelPaddingValue", stored.dtype)
+    if first is None:
+        return None
+    last = _padding_value(ds, "PixelPaddingRangeLimit", stored.dtype)
+    low, high = sorted((first, first if last is None else last))
+    return np.asarray((stored >= low) & (stored <= high))
+
+
+def _padding_value(ds: Dataset, keyword: str, dtype: np.dtype[np.integer]) -> int | None:
+    try:
+        value = int(text(ds, keyword))
+    except ValueError:
+        return None
+    if dtype.kind == "i" and value > np.iinfo(dtype).max:
+        value -= 2 ** (dtype.itemsize * 8)  # written as unsigned, meant as signed
+    return value
+
+
+def _voi(values: Pixels, ds: Dataset) -> Pixels | None:
+    """The first VOI LUT, else the first window; `None` when there is no usable one."""
+    sequence = ds.get("VOILUTSequence")
+    if sequence and sequence[0].get("LUTData") and sequence[0].get("LUTDescriptor"):
+        return _look_up(values, sequence[0])
+    return _window(values, ds)
+
+
+def _look_up(values: Pixels, lut: Dataset) -> Pixels:
+    """Apply a VOI LUT (PS3.3 C.11.2.1.1) and divide by its nominal range.
+
+    Our own, because pydicom takes every 8-bit table for one with two entries in a word; files hold
+    both, and the number of entries tells them apart.
+    """
+    count, first, bits = (int(number) for number in lut.LUTDescriptor)
+    count = count or 65_536  # PS3.3 C.11.1.1: 0 means 2^16
+    data = lut.LUTData
+    table = np.frombuffer(data, "<u2") if isinstance(data, bytes) else np.asarray(data, np.uint16)
+    if bits == 8 and table.size * 2 == count:
+        table = table.astype("<u2").view(np.uint8)
+    if first >= 32_768 and values.min() < 0:
+        first -= 65_536  # written as unsigned, meant as signed
+    entries = np.clip(np.rint(values) - first, 0, min(count, table.size) - 1).astype(np.intp)
+    nominal = 2**bits - 1 if 8 <= bits <= 16 else 0
+    return np.asarray(table[entries] / max(nominal, int(table.max()), 1), dtype=np.float32)
+
+
+def _window(values: Pixels, ds: Dataset) -> Pixels | None:
+    """Window centre and width to [0, 1], as PS3.3 C.11.2.1.2 and C.11.2.1.3 define it."""
+    try:
+        centre, width = (float(text(ds, key)) for key in ("WindowCenter", "WindowWidth"))
+    except ValueError:
+        return None
+    function = text(ds, "VOILUTFunction") or "LINEAR"  # an empty one means LINEAR
+    if not np.isfinite([centre, width]).all() or width <= 0:
+        return None
+    if function == "SIGMOID":
+        exponent = np.clip(-4 * (values - centre) / width, -60, 60)
+        return np.asarray(1 / (1 + np.exp(exponent)), dtype=np.float32)
+    if function != "LINEAR_EXACT":  # LINEAR: half a grey level of shift, a width of 1 at least
+        if width < 1:
+            return None
+        centre, width = centre - 0.5, max(width - 1, 1e-6)
+    return np.asarray(np.clip((values - centre) / width + 0.5, 0, 1), dtype=np.float32)
+
+
+def _percentiles(values: Pixels, padding: Mask | None) -> Pixels:
+    seen = values.ravel() if padding is None else values[~padding]
+    low, high = np.percentile(seen[:: max(1, seen.size // _SAMPLE)], _PERCENTILES)
+    if high - low <= 0:
+        low, high = float(seen.min()), float(seen.max())
+    if high - low <= 0:
+        return np.zeros_like(values)
+    return np.asarray(np.clip((values - low) / (high - low), 0, 1), dtype=np.float32)

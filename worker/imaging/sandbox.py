@@ -1,0 +1,165 @@
+"""Decode films in child processes that may crash, hang or run out of memory without harm."""
+
+import queue
+import threading
+from concurrent.futures import Future
+from pathlib import Path
+from types import TracebackType
+
+from worker.errors import FilmError, ScreenError
+from worker.imaging.limits import DecodeLimits, PrepareSettings
+from worker.imaging.process import DecoderProcess
+from worker.records import PreparedFilm
+
+_START_TRIES = 2
+
+_Job = tuple[Path, "Future[PreparedFilm]"]
+
+
+class DecoderUnavailable(ScreenError):
+    """Decoder processes do not start, or the pool was closed; no film is to blame."""
+
+    slug = "decoder-unavailable"
+
+
+class DecoderPool:
+    """Decoder children, each with a thread that feeds it; safe to use from several threads.
+
+    Children start when the first films come. A film's future raises FilmError for what is wrong
+    with the film, and DecoderUnavailable, which blames no film, when children do not start or the
+    pool is closed.
+    """
+
+    def __init__(self, prepare: PrepareSettings, limits: DecodeLimits, processes: int) -> None:
+        self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
+        self._lock = threading.Lock()
+        self._closed = False
+        self._feeders = [
+            _Feeder(self._jobs, prepare, limits, number) for number in range(max(1, processes))
+        ]
+        for feeder in self._feeders:
+            feeder.start()
+
+    def submit(self, path: Path) -> "Future[PreparedFilm]":
+        """Queue one film. Raises DecoderUnavailable when the pool is closed."""
+        future: Future[PreparedFilm] = Future()
+        with self._lock:
+            if self._closed:
+                raise DecoderUnavailable("the decoder pool is closed")
+            self._jobs.put((path, future))
+        return future
+
+    def pids(self) -> list[int]:
+        """Process ids of the children that run now."""
+        return [pid for pid in (feeder.pid() for feeder in self._feeders) if pid is not None]
+
+    def close(self) -> None:
+        """Stop at once: cancel the films that wait, kill the children, reap them."""
+        with self._lock:
+            if self._closed:
+                return
+            self._closed = True
+        _cancel_waiting(self._jobs)
+        for feeder in self._feeders:
+            self._jobs.put(None)
+            feeder.stop()
+        for feeder in self._feeders:
+            feeder.join()
+
+    def __enter__(self) -> "DecoderPool":
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+
+def _cancel_waiting(jobs: "queue.SimpleQueue[_Job | None]") -> None:
+    while True:
+        try:
+            job = jobs.get_nowait()
+        except queue.Empty:
+            return
+        if job is not None:
+            job[1].cancel()
+
+
+class _Feeder(threading.Thread):
+    """Takes films from the queue, one at a time, through a child of its own."""
+
+    def __init__(
+        self,
+        jobs: "queue.SimpleQueue[_Job | None]",
+        settings: PrepareSettings,
+        limits: DecodeLimits,
+        number: int,
+    ) -> None:
+        super().__init__(name=f"decoder-{number}", daemon=True)
+        self._jobs, self._settings, self._limits = jobs, settings, limits
+        self._child: DecoderProcess | None = None
+        self._lock = threading.Lock()  # between this thread and `stop`
+        self._stopped = False
+
+    def pid(self) -> int | None:
+        child = self._child
+        return child.process.pid if child is not None else None
+
+    def stop(self) -> None:
+        """Kill the child in hand, from another thread."""
+        with self._lock:
+            self._stopped = True
+            if self._child is not None:
+                self._child.process.kill()
+
+    def run(self) -> None:
+        while (job := self._jobs.get()) is not None:
+            path, future = job
+            if not future.set_running_or_notify_cancel():
+                continue
+            try:
+                future.set_result(self._decode(path))
+            except BaseException as error:  # the future carries it to whoever waits
+                future.set_exception(error)
+        self._drop()
+
+    def _decode(self, path: Path) -> PreparedFilm:
+        for _ in range(_START_TRIES):
+            child = self._ready_child()
+            if child.ask(path):
+                break
+            self._drop()  # it died between two films: no film is to blame
+        else:
+            raise DecoderUnavailable("the decoder processes die before they are given a film")
+        try:
+            film = child.answer()
+        except FilmError as error:
+            if self._stopped:
+                raise DecoderUnavailable("the decoder pool was closed") from error
+            raise
+        finally:
+            if child.is_spent:
+                self._drop()
+        return film
+
+    def _ready_child(self) -> DecoderProcess:
+        if self._child is not None and self._child.process.poll() is not None:
+            self._drop()
+        if self._child is None:
+            with self._lock:
+                if self._stopped:
+                    raise DecoderUnavailable("the decoder pool was closed")
+                self._child = DecoderProcess(self._settings, self._limits)
+            if not self._child.is_ready():
+                self._drop()
+                raise DecoderUnavailable("the decoder processes do not start: try 'screen doctor'")
+        return self._child
+
+    def _drop(self) -> None:
+        with self._lock:
+            if self._child is not None:
+                self._child.end()
+                self._child = None
