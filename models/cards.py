@@ -1,0 +1,126 @@
+"""The card of a model: everything its user and the program must know, beside the weights."""
+
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from models.errors import ModelError
+
+CARD_NAME = "card.json"
+
+Probability = Annotated[float, Field(ge=0, le=1)]
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class WeightsFile(_Part):
+    """The safetensors file beside the card and the SHA-256 it must have."""
+
+    file: str
+    sha256: Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
+
+
+class InputConstants(_Part):
+    """How a film becomes the network's input: squash to a square, stretch, normalise.
+
+    `mean` and `std` apply after the stretch to [0, 1].
+    """
+
+    size_px: Annotated[int, Field(ge=32, le=2048)]
+    low_percentile: float
+    high_percentile: float
+    mean: float
+    std: Annotated[float, Field(gt=0)]
+
+
+class Calibration(_Part):
+    """Platt scaling: calibrated log-odds = slope × (PNEUMONIA logit − NORMAL logit) + offset."""
+
+    slope: Annotated[float, Field(gt=0)]
+    offset: float
+    fitted_on: str
+
+
+class DecisionConstants(_Part):
+    """Threshold and abstention band [low, high], in calibrated probability; for these weights only.
+
+    A film inside the band is INDETERMINATE.
+    """
+
+    threshold: Probability
+    indeterminate: tuple[Probability, Probability]
+    chosen_on: str
+
+
+class GuardConstants(_Part):
+    """A guard score above the threshold means: unlike the films the model was validated on."""
+
+    threshold: Probability
+    fitted_on: str
+
+
+class HeatMapConstants(_Part):
+    """The evidence (log-odds) at the top of the heat map's fixed scale."""
+
+    evidence_scale: Annotated[float, Field(gt=0)]
+
+
+class Population(_Part):
+    """Whose films the model was validated on; ages in years, both ends included."""
+
+    description: str
+    min_age_years: float
+    max_age_years: float
+
+
+class Card(_Part):
+    """One model, complete. `labels` are in the order of the network's outputs."""
+
+    name: str
+    version: str
+    architecture: str
+    labels: tuple[str, str]
+    weights: WeightsFile
+    input: InputConstants
+    calibration: Calibration
+    decision: DecisionConstants
+    guard: GuardConstants
+    heat_map: HeatMapConstants
+    population: Population
+    intended_use: str
+    not_for: tuple[str, ...]
+    training: dict[str, Any]
+    metrics: dict[str, Any]
+
+
+def read_card(folder: Path) -> Card:
+    """Read `card.json` of a model folder.
+
+    Raises ModelError when it is missing, not JSON, or breaks the schema (naming the key).
+    """
+    path = folder / CARD_NAME
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise ModelError(f"{folder} is no model: it has no {CARD_NAME}") from error
+    except (OSError, ValueError) as error:
+        raise ModelError(f"cannot read {path}: {error}") from error
+    try:
+        card = Card.model_validate(values)
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join(str(part) for part in first["loc"])
+        raise ModelError(f"{path}: {key}: {first['msg']}") from error
+    if card.labels != ("NORMAL", "PNEUMONIA"):
+        raise ModelError(f"{path}: labels are {card.labels}; expected NORMAL, PNEUMONIA in order")
+    return card
+
+
+def write_card(card: Card, folder: Path) -> None:
+    """Write the card as JSON that people can read and diff."""
+    text = json.dumps(card.model_dump(mode="json"), indent=2, ensure_ascii=False)
+    (folder / CARD_NAME).write_text(text + "\n", encoding="utf-8")

@@ -1,0 +1,59 @@
+"""Find models by name or folder, verify and load them."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from models.architectures import Classifier, build
+from models.cards import CARD_NAME, Card, read_card
+from models.errors import ModelError
+from models.weights import read_weights
+
+SHIPPED = Path(__file__).resolve().parent / "shipped"
+DEFAULT = "kermany-mobilenet-v2"
+
+
+@dataclass(frozen=True)
+class LoadedModel:
+    """A verified model, in evaluation mode on the CPU; `guard` are the guard's tensors."""
+
+    card: Card
+    classifier: Classifier
+    guard: dict[str, torch.Tensor]
+
+
+def shipped_names() -> list[str]:
+    """Names of the models that come with the program, the default first."""
+    names = sorted(card.parent.name for card in SHIPPED.glob(f"*/{CARD_NAME}"))
+    return sorted(names, key=lambda name: name != DEFAULT)
+
+
+def find_model(name: str, base: Path = Path()) -> Path:
+    """Folder of the model `name`: `default`, a shipped name, or a folder (relative to `base`).
+
+    Raises ModelError naming what there is.
+    """
+    shipped = SHIPPED / (DEFAULT if name == "default" else name)
+    for folder in (shipped, base / name):
+        if (folder / CARD_NAME).is_file():
+            return folder
+    known = ", ".join(["default", *shipped_names()])
+    raise ModelError(f"no model '{name}': known are {known}, or name a folder with {CARD_NAME}")
+
+
+def load_model(folder: Path) -> LoadedModel:
+    """Load a model folder after checking its weights against the card.
+
+    Raises ModelError when card, weights and architecture do not fit each other.
+    """
+    card = read_card(folder)
+    tensors, guard = read_weights(folder / card.weights.file, card.weights.sha256)
+    classifier = build(card.architecture, card.input.mean, card.input.std)
+    try:
+        classifier.net.load_state_dict(tensors)
+    except RuntimeError as error:
+        raise ModelError(
+            f"{folder}: the weights do not fit the architecture {card.architecture}"
+        ) from error
+    return LoadedModel(card, classifier.eval(), guard)
