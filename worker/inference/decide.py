@@ -1,0 +1,69 @@
+"""From scores to a decision: a pure function, and the sentences that go with it."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from models.cards import Card
+from worker.inference.engine import Prediction
+from worker.records import Decision, Reason, Refusal, Tags
+
+OutsidePopulation = Literal["refuse", "mark"]
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """A decision with its reason (`None` unless refused or marked) and one sentence."""
+
+    decision: Decision
+    reason: Reason | None
+    message: str
+
+
+def decide(
+    prediction: Prediction,
+    card: Card,
+    refusal: Refusal | None,
+    tags: Tags,
+    outside_population: OutsidePopulation,
+) -> Verdict:
+    """Decide on one film: what tags and pixels forbid, then the guard, then the score."""
+    if refusal:
+        return Verdict(Decision.REFUSED, refusal.reason, refusal.message)
+    if prediction.not_chest_score > 0.5 and prediction.guard_score > card.guard.threshold:
+        return Verdict(
+            Decision.REFUSED,
+            Reason.NOT_A_CHEST_RADIOGRAPH,
+            "The picture is unlike any frontal chest film the model knows.",
+        )
+    outside = _outside_population(prediction, card, tags)
+    if outside and outside_population == "refuse":
+        return Verdict(Decision.REFUSED, Reason.OUTSIDE_VALIDATED_POPULATION, outside)
+    answer = _answer(prediction.probability, card)
+    if outside:
+        return Verdict(answer.decision, Reason.OUTSIDE_VALIDATED_POPULATION, f"Marked: {outside}")
+    return answer
+
+
+def _outside_population(prediction: Prediction, card: Card, tags: Tags) -> str | None:
+    population, age = card.population, tags.patient_age_years
+    if age is not None and not population.min_age_years <= age <= population.max_age_years:
+        return (
+            f"PatientAge is {age:g} years; the model was validated on {population.description}, "
+            f"{population.min_age_years:g} to {population.max_age_years:g} years old."
+        )
+    if prediction.guard_score > card.guard.threshold:
+        return (
+            f"The film is unlike those the model was validated on ({population.description}); "
+            "most such films are of adults."
+        )
+    return None
+
+
+def _answer(probability: float, card: Card) -> Verdict:
+    low, high = card.decision.indeterminate
+    if low < probability < high:
+        message = f"The score lies in the abstention band {low:.2f} to {high:.2f}: a human decides."
+        return Verdict(Decision.INDETERMINATE, None, message)
+    if probability >= card.decision.threshold:
+        return Verdict(Decision.PNEUMONIA, None, "The score lies above the threshold.")
+    return Verdict(Decision.NORMAL, None, "The score lies below the threshold.")

@@ -1,0 +1,116 @@
+"""Run the network on batches of prepared films."""
+
+import logging
+import time
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from models.architectures import Answer
+from models.registry import LoadedModel
+from worker.errors import ConfigError
+from worker.inference.explain import evidence
+from worker.inference.guard import Guard
+
+log = logging.getLogger(__name__)
+
+Precision = Literal["auto", "float32", "bfloat16"]
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What the network says of one film.
+
+    `probability` is calibrated; `evidence` is float32 (h, w), see `worker.inference.explain`;
+    `guard_score` and `not_chest_score` are in [0, 1], 0.5 at the guard's own limits.
+    """
+
+    probability: float
+    evidence: NDArray[np.float32]
+    guard_score: float
+    not_chest_score: float
+
+
+class Engine:
+    """A model on a device, ready to predict."""
+
+    def __init__(
+        self, model: LoadedModel, device: str = "auto", precision: Precision = "auto"
+    ) -> None:
+        self.card = model.card
+        self.device = choose_device(device)
+        self._classifier = model.classifier.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self._guard = Guard(model.guard).to(self.device)
+        self.precision = self._choose_precision(precision)
+
+    def predict(self, inputs: NDArray[np.float32]) -> list[Prediction]:
+        """Predict N prepared films, float32 (N, S, S) in [0, 1], in order."""
+        if not len(inputs):
+            return []
+        calibration = self.card.calibration
+        with torch.inference_mode():
+            answer = self._forward(inputs, self.precision)
+            logits = answer.logits.float()
+            log_odds = calibration.slope * (logits[:, 1] - logits[:, 0]) + calibration.offset
+            maps = evidence(answer, self._classifier.head.weight, calibration.slope)
+            guard = self._guard(answer.depths)
+            columns = zip(
+                torch.sigmoid(log_odds.double()).tolist(),
+                maps.cpu().numpy(),
+                guard.score.tolist(),
+                guard.not_chest.tolist(),
+                strict=True,
+            )
+        return [Prediction(*row) for row in columns]
+
+    def _forward(self, inputs: NDArray[np.float32], precision: str) -> Answer:
+        films = torch.from_numpy(np.ascontiguousarray(inputs))[:, None].to(
+            self.device
+        )  # (N, 1, S, S)
+        films = films.contiguous(memory_format=torch.channels_last)
+        reduced = precision == "bfloat16"
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=reduced):
+            answer: Answer = self._classifier(films)
+            return answer
+
+    def _choose_precision(self, precision: Precision) -> str:
+        if precision != "auto":
+            return precision
+        if self.device.type == "cuda":
+            return "bfloat16" if torch.cuda.is_bf16_supported() else "float32"
+        size = self.card.input.size_px
+        films = np.zeros((4, size, size), dtype=np.float32)
+        seconds = {name: self._measure(films, name) for name in ("float32", "bfloat16")}
+        return min(seconds, key=lambda name: seconds[name])
+
+    def _measure(self, films: NDArray[np.float32], precision: str) -> float:
+        """Best of two passes after one to warm up, in seconds."""
+        best = float("inf")
+        with torch.inference_mode():
+            self._forward(films, precision)
+            for _ in range(2):
+                start = time.perf_counter()
+                self._forward(films, precision)
+                best = min(best, time.perf_counter() - start)
+        return best
+
+
+def choose_device(name: str) -> torch.device:
+    """Turn `auto`, `cpu`, `cuda` or `cuda:N` into a device.
+
+    Raises ConfigError when the device is not there.
+    """
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    device = torch.device(name)
+    if device.type == "cuda":
+        count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+        if (device.index or 0) >= count:
+            raise ConfigError(
+                f"model.device = '{name}', but torch {torch.__version__} sees {count} CUDA "
+                "devices: use 'auto' or 'cpu', or see 'screen doctor'"
+            )
+    return device

@@ -1,0 +1,124 @@
+"""One model, ready to screen: decoder processes, engine and decisions, without site or database."""
+
+from collections.abc import Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+
+import numpy as np
+from numpy.typing import NDArray
+
+from models.registry import find_model, load_model
+from worker.config import Config
+from worker.errors import FilmError
+from worker.imaging.limits import DecodeLimits, PrepareSettings
+from worker.imaging.prepare import PREPARE_VERSION
+from worker.imaging.sandbox import DecoderPool
+from worker.inference.decide import decide
+from worker.inference.engine import Engine
+from worker.records import Decision, PreparedFilm, Record
+
+
+@dataclass(frozen=True)
+class Answered:
+    """A film's record with what its page shows."""
+
+    record: Record
+    film: PreparedFilm
+    evidence: NDArray[np.float32]
+
+
+class Screener:
+    """Decodes, predicts and decides. Close it, or use it as a context, to end its processes."""
+
+    def __init__(self, config: Config, model_name: str | None = None) -> None:
+        """Load and verify the model. Raises ModelError or ConfigError."""
+        model = load_model(find_model(model_name or config.model.name, config.root))
+        self.card = model.card
+        self.engine = Engine(model, config.model.device, config.model.precision)
+        self._outside_population = config.guard.outside_population
+        constants = model.card.input
+        self._pool = DecoderPool(
+            PrepareSettings(
+                size_px=constants.size_px,
+                stretch_low=constants.low_percentile,
+                stretch_high=constants.high_percentile,
+                picture_px=config.report.picture_px,
+                quality=config.report.quality,
+            ),
+            DecodeLimits.from_config(config.decode),
+            config.decode.process_count,
+        )
+
+    @property
+    def preprocessing(self) -> str:
+        """Version of all that lies between file and model input; part of a result's identity."""
+        constants = self.card.input
+        return (
+            f"{PREPARE_VERSION}/square{constants.size_px}"
+            f"/p{constants.low_percentile:g}-{constants.high_percentile:g}"
+        )
+
+    def decode(self, path: Path) -> Future[PreparedFilm]:
+        """Begin to decode a film in a process of its own; the future raises FilmError."""
+        return self._pool.submit(path)
+
+    def answer(
+        self, films: Sequence[PreparedFilm], files: Sequence[str], contents: Sequence[str]
+    ) -> list[Answered]:
+        """Predict and decide on decoded films, given their names and SHA-256, in order."""
+        if not films:
+            return []
+        predictions = self.engine.predict(np.stack([film.model_input for film in films]))
+        answers = []
+        for film, file, sha256, prediction in zip(films, files, contents, predictions, strict=True):
+            verdict = decide(
+                prediction, self.card, film.refusal, film.tags, self._outside_population
+            )
+            record = Record(
+                file=file,
+                sha256=sha256,
+                decision=verdict.decision,
+                probability=prediction.probability,
+                threshold=self.card.decision.threshold,
+                guard_score=prediction.guard_score,
+                guard_threshold=self.card.guard.threshold,
+                reason=verdict.reason,
+                message=verdict.message,
+                model=self.card.name,
+                weights_sha256=self.card.weights.sha256,
+            )
+            answers.append(Answered(record, film, prediction.evidence))
+        return answers
+
+    def failure(self, file: str, sha256: str | None, error: FilmError) -> Record:
+        """The record of a film that could not be decoded."""
+        return Record(
+            file=file,
+            sha256=sha256,
+            decision=Decision.REFUSED,
+            probability=None,
+            threshold=self.card.decision.threshold,
+            guard_score=None,
+            guard_threshold=self.card.guard.threshold,
+            reason=error.slug,
+            message=str(error),
+            model=self.card.name,
+            weights_sha256=self.card.weights.sha256,
+        )
+
+    def close(self) -> None:
+        """End the decoder processes."""
+        self._pool.close()
+
+    def __enter__(self) -> "Screener":
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
