@@ -1,0 +1,1 @@
+"""How films come in: the inbox that people write to, archives that nobody may change."""

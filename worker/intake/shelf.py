@@ -1,0 +1,42 @@
+"""Where files end: free names in done/ and failed/, and the move there."""
+
+import json
+import os
+from collections.abc import Container
+from pathlib import Path
+
+from worker.config import Site
+from worker.filesystem import write_atomic
+
+_LONGEST_NAME_BYTES = 255
+SIDECAR_SUFFIX = ".json"
+
+
+def free_name(folder: Path, name: str, file_id: int, taken: Container[str]) -> str:
+    """A name that is free in `folder`, for the file and a sidecar: its own, else with its number.
+
+    The extension is kept; names stay within 255 bytes with the sidecar's suffix.
+    """
+    stem, extension = Path(name).stem, Path(name).suffix
+    for candidate in (name, f"{stem}-{file_id}{extension}", f"film-{file_id}{extension}"):
+        sidecar = candidate + SIDECAR_SUFFIX
+        if len(os.fsencode(sidecar)) > _LONGEST_NAME_BYTES or candidate in taken:
+            continue
+        if not any(os.path.lexists(folder / each) for each in (candidate, sidecar)):
+            return candidate
+    return f"film-{file_id}"
+
+
+def put_away(claimed: Path, target: Path) -> None:
+    """Move a claimed file to its final name and remove its folder in work/; again is harmless."""
+    if claimed.exists():
+        claimed.rename(target)
+    if claimed.parent.exists():
+        claimed.parent.rmdir()
+
+
+def write_sidecar(site: Site, final_name: str, facts: dict[str, object]) -> None:
+    """Write the JSON beside a failed file that says why it failed."""
+    text = json.dumps(facts, indent=2)
+    path = site.failed / (final_name + SIDECAR_SUFFIX)
+    write_atomic(path, text.encode() + b"\n", int(site.file_mode, 8), sync=True)

@@ -1,0 +1,133 @@
+"""Open the database: engine, pragmas, migrations, and where SQLite may live."""
+
+import os
+from pathlib import Path
+from typing import Any
+
+from alembic import command
+from alembic.config import Config as AlembicConfig
+from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from alembic.util import CommandError
+from sqlalchemy import Connection, Engine, create_engine, event
+from sqlalchemy.engine import ExceptionContext, make_url
+from sqlalchemy.exc import ArgumentError, OperationalError
+
+from worker.assets import asset
+from worker.config import Database
+from worker.errors import ConfigError, NetworkFilesystem, StoreError
+from worker.filesystem import is_network
+
+
+def open_database(settings: Database, *, create: bool = False, read_only: bool = False) -> Engine:
+    """Engine for the configured database, not yet migrated.
+
+    SQLite runs in WAL with full synchronisation; each transaction takes the write lock at its
+    start, unless the engine is `read_only`. Raises StoreError when the file is missing (unless
+    `create`), NetworkFilesystem when it lies on a share, ConfigError when the URL is wrong.
+    """
+    try:
+        url = make_url(settings.url)
+    except ArgumentError as error:
+        raise ConfigError(f"database.url = '{settings.url}' is no SQLAlchemy URL") from error
+    if url.get_backend_name() != "sqlite" or not url.database:
+        raise ConfigError(
+            f"database.url = '{settings.url}': only sqlite:///FILE is supported so far"
+        )
+    file = Path(url.database)
+    _check_place(file, create)
+    engine = create_engine(url, connect_args={"timeout": settings.busy_timeout_s})
+    event.listen(engine, "connect", _set_read_only_pragmas if read_only else _set_pragmas)
+    event.listen(engine, "handle_error", _explain_error)
+    event.listen(engine, "begin", _begin_deferred if read_only else _begin_immediate)
+    return engine
+
+
+def _check_place(file: Path, create: bool) -> None:
+    if is_network(file.parent):
+        raise NetworkFilesystem(
+            f"{file} lies on a network filesystem, where SQLite's locks cannot be trusted: "
+            "set database.url to a file on a local disk"
+        )
+    if create and not file.exists():
+        os.close(os.open(file, os.O_CREAT | os.O_RDWR, 0o600))
+    if not file.exists():
+        raise StoreError(
+            f"there is no database {file}: run 'screen init DIR' or 'screen db upgrade'"
+        )
+
+
+def _set_pragmas(connection: Any, _record: Any) -> None:
+    connection.isolation_level = None  # SQLAlchemy begins transactions, not the driver
+    for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON"):
+        connection.execute(f"PRAGMA {pragma}")
+
+
+def _set_read_only_pragmas(connection: Any, _record: Any) -> None:
+    connection.isolation_level = None
+    connection.execute("PRAGMA query_only=ON")
+
+
+def _explain_error(context: ExceptionContext) -> None:
+    """Turn what the database refuses for now (locked, full, gone) into a StoreError."""
+    if isinstance(context.sqlalchemy_exception, OperationalError):
+        raise StoreError(
+            f"the database refused: {context.original_exception}. If another program holds it, "
+            "close that; see also 'screen db check'"
+        ) from context.original_exception
+
+
+def _begin_immediate(connection: Connection) -> None:
+    connection.exec_driver_sql("BEGIN IMMEDIATE")
+
+
+def _begin_deferred(connection: Connection) -> None:
+    connection.exec_driver_sql("BEGIN")
+
+
+def upgrade(engine: Engine) -> None:
+    """Bring the database to the newest schema, in one transaction.
+
+    Raises StoreError when it is locked, or newer than this program.
+    """
+    try:
+        with engine.begin() as connection:
+            command.upgrade(_alembic(connection), "head")
+    except CommandError as error:
+        raise StoreError(
+            f"the database {engine.url.database} was made by another program: {error}. Install the "
+            "version of Screen that made it"
+        ) from error
+
+
+def revisions(engine: Engine) -> tuple[str | None, str | None]:
+    """(found in the database, expected by this program); `None` for an empty database."""
+    with engine.connect() as connection:
+        found = MigrationContext.configure(connection).get_current_revision()
+    return found, ScriptDirectory.from_config(_alembic(None)).get_current_head()
+
+
+def require_current(engine: Engine) -> None:
+    """Raise StoreError when the schema is not the one this program expects."""
+    found, expected = revisions(engine)
+    if found != expected:
+        raise StoreError(
+            f"the database has schema {found or 'none'}, this program expects {expected}: "
+            "run 'screen db upgrade', or install the program that made it"
+        )
+
+
+def integrity_problems(engine: Engine) -> list[str]:
+    """What SQLite's own checks find wrong with the file; empty when all is well."""
+    with engine.connect() as connection:
+        found = [row[0] for row in connection.exec_driver_sql("PRAGMA integrity_check")]
+        orphans = connection.exec_driver_sql("PRAGMA foreign_key_check").fetchall()
+    problems = [line for line in found if line != "ok"]
+    return problems + [f"row {row[1]} of {row[0]} points at nothing in {row[2]}" for row in orphans]
+
+
+def _alembic(connection: Connection | None) -> AlembicConfig:
+    config = AlembicConfig()
+    config.set_main_option("script_location", str(asset("migrations")).replace("%", "%%"))
+    config.attributes["connection"] = connection
+    return config

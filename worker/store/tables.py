@@ -1,0 +1,214 @@
+"""The tables, typed. People query them: docs/DATABASE.md says what each column means."""
+
+import json
+from datetime import UTC, datetime
+from typing import Any, ClassVar
+
+from sqlalchemy import (
+    BigInteger,
+    CheckConstraint,
+    DateTime,
+    Dialect,
+    ForeignKey,
+    Index,
+    LargeBinary,
+    MetaData,
+    String,
+    Text,
+    TypeDecorator,
+    UniqueConstraint,
+)
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+
+_NAMES = {
+    "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+    "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+    "ck": "ck_%(table_name)s_%(constraint_name)s",
+    "fk": "fk_%(table_name)s_%(column_0_N_name)s",
+    "pk": "pk_%(table_name)s",
+}
+
+
+class UtcDateTime(TypeDecorator[datetime]):
+    """A moment in UTC; aware in Python, without zone in the database."""
+
+    impl = DateTime
+    cache_ok = True
+
+    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        """Refuse moments without a zone: their meaning would depend on the machine."""
+        if value is None:
+            return None
+        if value.tzinfo is None:
+            raise ValueError("a moment without time zone")
+        return value.astimezone(UTC).replace(tzinfo=None)
+
+    def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        """Give back an aware moment."""
+        return value.replace(tzinfo=UTC) if value else None
+
+
+class Json(TypeDecorator[Any]):
+    """A small JSON value as text, sorted, so that equal values are equal text."""
+
+    impl = Text
+    cache_ok = True
+
+    def process_bind_param(self, value: Any, dialect: Dialect) -> str | None:
+        """Write JSON."""
+        return None if value is None else json.dumps(value, sort_keys=True, ensure_ascii=False)
+
+    def process_result_value(self, value: str | None, dialect: Dialect) -> Any:
+        """Read JSON."""
+        return None if value is None else json.loads(value)
+
+
+class Base(DeclarativeBase):
+    """Common base; constraints have names, so that migrations can find them."""
+
+    metadata = MetaData(naming_convention=_NAMES)
+    type_annotation_map: ClassVar = {
+        datetime: UtcDateTime,
+        str: Text,
+        bytes: LargeBinary,
+        Any: Json,
+    }
+
+
+class Model(Base):
+    """One exact weights file with one way of preparing films."""
+
+    __tablename__ = "models"
+    __table_args__ = (UniqueConstraint("weights_sha256", "preprocessing"),)
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    name: Mapped[str]
+    version: Mapped[str]
+    architecture: Mapped[str]
+    weights_sha256: Mapped[str] = mapped_column(String(64))
+    preprocessing: Mapped[str]
+    threshold: Mapped[float]
+    guard_threshold: Mapped[float]
+    card: Mapped[Any]
+    registered_at: Mapped[datetime]
+
+
+class Run(Base):
+    """One run of the worker: a `watch` or a `backfill`."""
+
+    __tablename__ = "runs"
+    __table_args__ = (CheckConstraint("kind IN ('watch', 'backfill')", name="kind"),)
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    kind: Mapped[str]
+    source: Mapped[str]
+    model_id: Mapped[int] = mapped_column(ForeignKey("models.id"))
+    device: Mapped[str]
+    precision: Mapped[str]
+    worker_version: Mapped[str]
+    started_at: Mapped[datetime]
+    finished_at: Mapped[datetime | None]
+    note: Mapped[str | None]
+
+
+class Film(Base):
+    """One content, by its SHA-256; what the decoder found out about it."""
+
+    __tablename__ = "films"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    sha256: Mapped[str] = mapped_column(String(64), unique=True)
+    format: Mapped[str]
+    rows: Mapped[int]
+    columns: Mapped[int]
+    modality: Mapped[str | None]
+    view_position: Mapped[str | None]
+    body_part_examined: Mapped[str | None]
+    patient_age_years: Mapped[float | None]
+    photometric_interpretation: Mapped[str | None]
+    transfer_syntax_uid: Mapped[str | None]
+    manufacturer: Mapped[str | None]
+    study_instance_uid: Mapped[str | None]
+    series_instance_uid: Mapped[str | None]
+    sop_instance_uid: Mapped[str | None]
+    notes: Mapped[Any]
+    first_seen_at: Mapped[datetime]
+
+
+class Screening(Base):
+    """The answer for one film by one model; the unique constraint keeps it to one."""
+
+    __tablename__ = "screenings"
+    __table_args__ = (
+        UniqueConstraint("film_id", "model_id"),
+        CheckConstraint(
+            "decision IN ('PNEUMONIA', 'NORMAL', 'INDETERMINATE', 'REFUSED')", name="decision"
+        ),
+        CheckConstraint("probability BETWEEN 0 AND 1", name="probability"),
+        Index(None, "decision", "probability"),
+        Index(None, "screened_at"),
+    )
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    film_id: Mapped[int] = mapped_column(ForeignKey("films.id"))
+    model_id: Mapped[int] = mapped_column(ForeignKey("models.id"))
+    run_id: Mapped[int] = mapped_column(ForeignKey("runs.id"), index=True)
+    decision: Mapped[str]
+    probability: Mapped[float]
+    threshold: Mapped[float]
+    guard_score: Mapped[float]
+    guard_threshold: Mapped[float]
+    reason: Mapped[str | None]
+    message: Mapped[str]
+    evidence: Mapped[bytes]
+    evidence_rows: Mapped[int]
+    evidence_columns: Mapped[int]
+    picture: Mapped[str]
+    page: Mapped[str]
+    screened_at: Mapped[datetime]
+
+
+class File(Base):
+    """One file fed in, from the inbox or an archive, and where it stands."""
+
+    __tablename__ = "files"
+    __table_args__ = (
+        CheckConstraint(
+            "state IN ('waiting', 'attempted', 'screened', 'duplicate', 'failed')", name="state"
+        ),
+        UniqueConstraint("source", "path", "size", "mtime_ns", "claim", "model_id"),
+        Index(None, "state", "source"),
+        Index(None, "claim"),
+    )
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    run_id: Mapped[int] = mapped_column(ForeignKey("runs.id"), index=True)
+    model_id: Mapped[int] = mapped_column(ForeignKey("models.id"))
+    source: Mapped[str]
+    file: Mapped[str]
+    path: Mapped[bytes]
+    size: Mapped[int] = mapped_column(BigInteger)
+    mtime_ns: Mapped[int] = mapped_column(BigInteger)
+    claim: Mapped[str]
+    state: Mapped[str]
+    sha256: Mapped[str | None] = mapped_column(String(64))
+    attempts: Mapped[int] = mapped_column(default=0)
+    strikes: Mapped[int] = mapped_column(default=0)
+    worker_deaths: Mapped[int] = mapped_column(default=0)
+    screening_id: Mapped[int | None] = mapped_column(ForeignKey("screenings.id"), index=True)
+    final_name: Mapped[str | None]
+    recorded_at: Mapped[datetime]
+    finished_at: Mapped[datetime | None]
+
+
+class Failure(Base):
+    """Why a file could not be screened."""
+
+    __tablename__ = "failures"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    file_id: Mapped[int] = mapped_column(ForeignKey("files.id"), unique=True)
+    run_id: Mapped[int] = mapped_column(ForeignKey("runs.id"), index=True)
+    reason: Mapped[str]
+    message: Mapped[str]
+    failed_at: Mapped[datetime]

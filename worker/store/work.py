@@ -1,0 +1,216 @@
+"""Files on their way: recorded when claimed or found, counted before each attempt."""
+
+import os
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+from sqlalchemy import Engine, select, update
+from sqlalchemy.dialects.sqlite import insert
+from sqlalchemy.orm import Session
+
+from models.cards import Card
+from worker import __version__
+from worker.intake.found import INBOX, Found
+from worker.store.tables import Failure, File, Model, Run
+
+
+@dataclass(frozen=True)
+class Item:
+    """A recorded file: what was found, its row, and what it has been through."""
+
+    id: int
+    found: Found
+    strikes: int = 0
+    worker_deaths: int = 0
+
+
+def register_model(engine: Engine, card: Card, preprocessing: str, now: datetime) -> int:
+    """Row of this exact model and preprocessing, made when it is new."""
+    key = {"weights_sha256": card.weights.sha256, "preprocessing": preprocessing}
+    with Session(engine) as session, session.begin():
+        row = session.scalar(select(Model).filter_by(**key))
+        if row is None:
+            row = Model(
+                **key,
+                name=card.name,
+                version=card.version,
+                architecture=card.architecture,
+                threshold=card.decision.threshold,
+                guard_threshold=card.guard.threshold,
+                card=card.model_dump(mode="json"),
+                registered_at=now,
+            )
+            session.add(row)
+            session.flush()
+        return row.id
+
+
+def begin_run(
+    engine: Engine,
+    *,
+    kind: str,
+    source: str,
+    model_id: int,
+    device: str,
+    precision: str,
+    now: datetime,
+) -> int:
+    """Record the start of a run; runs that never ended are marked as interrupted."""
+    with Session(engine) as session, session.begin():
+        unfinished = update(Run).where(Run.finished_at.is_(None))
+        session.execute(unfinished.values(finished_at=now, note="interrupted"))
+        run = Run(
+            kind=kind,
+            source=source,
+            model_id=model_id,
+            device=device,
+            precision=precision,
+            worker_version=__version__,
+            started_at=now,
+        )
+        session.add(run)
+        session.flush()
+        return run.id
+
+
+def end_run(engine: Engine, run_id: int, now: datetime) -> None:
+    """Record the end of a run."""
+    with Session(engine) as session, session.begin():
+        session.execute(update(Run).where(Run.id == run_id).values(finished_at=now))
+
+
+def record(
+    engine: Engine, found: Sequence[Found], run_id: int, model_id: int, now: datetime
+) -> list[Item]:
+    """Record files in one transaction; return those that still have work to do, in order.
+
+    A file of an archive that was recorded before keeps its row: this is how a backfill resumes.
+    """
+    if not found:
+        return []
+    rows = [_row(each, run_id, model_id, now) for each in found]
+    with Session(engine) as session, session.begin():
+        session.execute(insert(File).on_conflict_do_nothing(), rows)
+        known: dict[_Key, File] = {}
+        for source in {each.source for each in found}:
+            paths = [os.fsencode(each.path) for each in found if each.source == source]
+            known |= _known(session, source, paths, model_id)
+    keyed = ((each, known[_key(each)]) for each in found)
+    return [
+        Item(row.id, each, row.strikes, row.worker_deaths)
+        for each, row in keyed
+        if row.state in ("waiting", "attempted")
+    ]
+
+
+def _row(found: Found, run_id: int, model_id: int, now: datetime) -> dict[str, object]:
+    return {
+        "run_id": run_id,
+        "model_id": model_id,
+        "source": found.source,
+        "file": found.file,
+        "path": os.fsencode(found.path),
+        "size": found.size,
+        "mtime_ns": found.mtime_ns,
+        "claim": found.claim,
+        "state": "waiting",
+        "recorded_at": now,
+    }
+
+
+_Key = tuple[bytes, int, int, str]
+
+
+def _key(found: Found) -> _Key:
+    return (os.fsencode(found.path), found.size, found.mtime_ns, found.claim)
+
+
+def _known(session: Session, source: str, paths: list[bytes], model_id: int) -> dict[_Key, File]:
+    asked = select(File).where(
+        File.source == source, File.path.in_(paths), File.model_id == model_id
+    )
+    rows = session.scalars(asked).all()
+    session.expunge_all()
+    return {(row.path, row.size, row.mtime_ns, row.claim): row for row in rows}
+
+
+def begin_attempt(engine: Engine, items: Iterable[Item], run_id: int, model_id: int) -> None:
+    """Count an attempt for each file, before a byte of it is decoded."""
+    ids = [item.id for item in items]
+    if ids:
+        changes = {"state": "attempted", "run_id": run_id, "model_id": model_id}
+        counted = update(File).where(File.id.in_(ids))
+        with Session(engine) as session, session.begin():
+            session.execute(counted.values(attempts=File.attempts + 1, **changes))
+
+
+def add_strike(engine: Engine, item: Item) -> Item:
+    """Count a death of the decoder against a film; return the item with the new count."""
+    with Session(engine) as session, session.begin():
+        row = session.get_one(File, item.id)
+        row.strikes += 1
+        return Item(item.id, item.found, row.strikes, row.worker_deaths)
+
+
+def begin_recovery(engine: Engine) -> int:
+    """At start: files in hand when a worker died wait again and remember it; how many."""
+    died = update(File).where(File.state == "attempted")
+    died = died.values(state="waiting", worker_deaths=File.worker_deaths + 1).returning(File.id)
+    with Session(engine) as session, session.begin():
+        return len(session.scalars(died).all())
+
+
+def waiting_files(engine: Engine, source: str) -> list[Item]:
+    """Recorded files of a source that still have work to do, in the order they came."""
+    asked = select(File).where(File.state == "waiting", File.source == source).order_by(File.id)
+    with Session(engine) as session:
+        return [_item(row) for row in session.scalars(asked)]
+
+
+def claimed_file(engine: Engine, claim: str) -> Item | None:
+    """The file that was claimed into this folder of work/; `None` if it was never recorded."""
+    asked = select(File).where(File.claim == claim, File.source == INBOX)
+    with Session(engine) as session:
+        row = session.scalar(asked)
+        return None if row is None else _item(row)
+
+
+def _item(row: File) -> Item:
+    found = Found(
+        row.source, row.file, Path(os.fsdecode(row.path)), row.size, row.mtime_ns, row.claim
+    )
+    return Item(row.id, found, row.strikes, row.worker_deaths)
+
+
+@dataclass(frozen=True)
+class Finished:
+    """Where a finished file belongs; `failure` is its sidecar's content, if it failed."""
+
+    final_name: str
+    failure: dict[str, object] | None
+
+
+def finished_file(engine: Engine, file_id: int) -> Finished | None:
+    """How a file ended; `None` while it has not."""
+    with Session(engine) as session:
+        row = session.get_one(File, file_id)
+        if row.finished_at is None:
+            return None
+        failure = session.scalar(select(Failure).where(Failure.file_id == file_id))
+        facts = None if failure is None else _facts(row, failure)
+        return Finished(row.final_name or Path(os.fsdecode(row.path)).name, facts)
+
+
+def _facts(row: File, failure: Failure) -> dict[str, object]:
+    return {
+        "file": row.file,
+        "sha256": row.sha256,
+        "reason": failure.reason,
+        "message": failure.message,
+        "failed_at": failure.failed_at.isoformat(),
+        "attempts": row.attempts,
+        "strikes": row.strikes,
+        "run": failure.run_id,
+    }
