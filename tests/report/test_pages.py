@@ -1,0 +1,193 @@
+"""What every page must say, and what no page may do."""
+
+import base64
+import hashlib
+import re
+from html.parser import HTMLParser
+
+import pytest
+from jinja2 import UndefinedError
+
+from worker.records import Decision, Tags
+from worker.report.environment import render
+from worker.report.pages import film_page, worklist_pages
+from worker.report.wording import CAVEAT
+
+EVIL = "\u202e\"'><script>alert(1)</script>\n\udcff\x00<img src=x onerror=alert(1)>"
+OUTSIDE = {
+    "decision": Decision.REFUSED,
+    "reason": "outside-validated-population",
+    "message": "The patient is 64 years old.",
+}
+
+
+class Elements(HTMLParser):
+    """All start tags of a page, the texts of its inline scripts and styles, and all its text."""
+
+    def __init__(self, page):
+        super().__init__()
+        self.tags, self.inline, self.text = [], {"script": [], "style": []}, ""
+        self.feed(page)
+        self.close()
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append((tag, dict(attrs)))
+        if tag in self.inline:
+            self.inline[tag].append("")
+
+    def handle_data(self, data):
+        tag = self.tags[-1][0] if self.tags else ""
+        if tag in self.inline and self.cdata_elem == tag:
+            self.inline[tag][-1] += data
+        else:
+            self.text += data
+
+    def all(self, tag):
+        return [attrs for name, attrs in self.tags if name == tag]
+
+
+@pytest.fixture
+def every_page(film, record, row, failure, run):
+    noon, model = run.started_at, film().model
+    rows = [row("a.png", Decision.PNEUMONIA, 0.9), failure("b.png")]
+    refused = film(record=record(**OUTSIDE))
+    pages = [film_page(film()), film_page(refused), film_page(film(evidence=None))]
+    pages += worklist_pages(rows, [run], model, noon).values()
+    return [*pages, *worklist_pages([], [], None, noon).values()]
+
+
+def test_every_page_says_that_it_is_no_diagnosis(every_page):
+    assert all(CAVEAT in Elements(page).text for page in every_page)
+
+
+def test_no_page_loads_anything(every_page):
+    for page in every_page:
+        assert not re.search(r"https?://|//\w+\.\w|@import|url\((?!#)", page)
+        for tag, attrs in Elements(page).tags:
+            for name in ("src", "srcset", "href", "data", "action", "poster"):
+                target = attrs.get(name, "#")
+                assert not re.match(r"[a-z+.-]+:", target) or target.startswith("data:"), (
+                    tag,
+                    attrs,
+                )
+
+
+def test_policy_allows_only_our_own_style_and_scripts(every_page):
+    for page in every_page:
+        elements = Elements(page)
+        [policy] = [m["content"] for m in elements.all("meta") if "http-equiv" in m]
+        rules = dict(rule.split(" ", 1) for rule in policy.split("; "))
+        assert rules["default-src"] == "'none'"
+        assert rules["img-src"] == "data:"
+        assert "unsafe" not in policy
+        for kind in ("script", "style"):
+            hashes = [
+                base64.b64encode(hashlib.sha256(source.encode()).digest()).decode()
+                for source in elements.inline[kind]
+            ]
+            assert rules[f"{kind}-src"].split() == [f"'sha256-{value}'" for value in hashes]
+
+
+def test_no_inline_handlers_or_styles_which_the_policy_would_stop(every_page):
+    for page in every_page:
+        for tag, attrs in Elements(page).tags:
+            assert not [name for name in attrs if name == "style" or name.startswith("on")], tag
+
+
+def test_hostile_text_is_shown_and_never_run(film, record, row, failure, run):
+    noon, model = run.started_at, film().model
+    tags = Tags(EVIL, EVIL, EVIL, 0.5, EVIL, EVIL, EVIL, EVIL, EVIL, EVIL)
+    says = record(file=EVIL, reason=EVIL, message=EVIL, model=EVIL, sha256=EVIL)
+    view = film(record=says, tags=tags, notes=(EVIL,), duplicates=(EVIL,), format=EVIL)
+    rows = [row(EVIL, Decision.REFUSED, 0.5, page="films/a.html"), failure(EVIL, EVIL)]
+    rows.append(row(EVIL, Decision.REFUSED, 0.5, page="films/a.html", status="duplicate"))
+    pages = [film_page(view), *worklist_pages(rows, [run], model, noon).values()]
+    for page in pages:
+        elements = Elements(page)
+        assert len(elements.all("script")) == 2
+        assert not elements.all("img")
+        assert "\u202e" not in page
+        assert r"\u202e" in elements.text
+        assert r"\udcff\x00<img src=x" in elements.text
+        page.encode("utf-8")
+
+
+def test_a_film_without_any_tag_or_optional_value_renders(film, record):
+    says = record(sha256=None, probability=None, guard_score=None)
+    page = film_page(film(record=says, tags=Tags(), evidence=None))
+    assert "None" not in Elements(page).text
+
+
+def test_a_name_that_a_template_does_not_know_is_an_error():
+    with pytest.raises(UndefinedError):
+        render("film.html")
+
+
+def test_a_refused_film_folds_its_score_away(film, record):
+    page = film_page(film(record=record(**OUTSIDE)))
+    folded = re.search(r'<details class="fold" id="score">(.*?)</details>', page, re.DOTALL)
+    assert folded
+    assert "not validated for this film" in folded[0]
+    assert "0.874" in folded[0]
+    assert "0.874" not in page.replace(folded[0], "")
+    assert "Outside validated population" in page
+    assert "The patient is 64 years old." in page
+
+
+@pytest.mark.parametrize("decision", [Decision.REFUSED, Decision.PNEUMONIA])
+def test_score_and_heat_map_of_a_film_outside_the_population_are_marked(film, record, decision):
+    page = film_page(film(record=record(**{**OUTSIDE, "decision": decision})))
+    legend = page[page.index('id="heat-label"') :]
+    assert legend.index("Not validated for this film.") < legend.index("fixed scale")
+    assert "not validated for this film</small>" in page
+
+
+def test_an_answered_film_is_not_marked(film):
+    assert "not validated for this film" not in film_page(film()).lower()
+
+
+def test_a_film_page_shows_score_threshold_and_band(film):
+    text = Elements(film_page(film())).text
+    for words in ("0.874", "threshold 0.620", "abstention band 0.450–0.740", "PNEUMONIA"):
+        assert words in text
+
+
+def test_indeterminate_asks_for_a_human(film, record):
+    page = film_page(film(record=record(decision=Decision.INDETERMINATE, probability=0.6)))
+    assert "inside the abstention band" in page
+    assert "A human must decide" in page
+
+
+def test_normal_does_not_exclude_other_disease(film, record):
+    page = film_page(film(record=record(decision=Decision.NORMAL, probability=0.01)))
+    assert "other disease is not excluded" in page
+
+
+def test_an_empty_heat_map_says_so(film):
+    evidence = film().evidence.clip(max=-0.1)
+    assert "None on this film" in film_page(film(evidence=evidence))
+    assert "gave no heat map" in film_page(film(evidence=None))
+
+
+def test_a_film_page_says_what_the_decoder_assumed_and_who_answered(film, model):
+    notes = ("assumed the first of two windows",)
+    page = film_page(film(notes=notes, duplicates=("/inbox/copy.png",)))
+    for words in (
+        notes[0],
+        "/inbox/copy.png",
+        model.weights_sha256,
+        "not a segmentation",
+        "adults",
+    ):
+        assert words in page
+
+
+def test_a_film_page_leads_back_to_the_worklist(film):
+    assert 'href="../index.html"' in film_page(film())
+    assert 'href="../../index.html"' in film_page(film(page="films/ab/ab12.html"))
+
+
+def test_ids_of_a_page_are_unique(every_page):
+    for page in every_page:
+        ids = [attrs["id"] for _, attrs in Elements(page).tags if "id" in attrs]
+        assert len(ids) == len(set(ids))

@@ -1,0 +1,99 @@
+"""The pages people open: one per film, and the worklist over all of them."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from markupsafe import Markup
+
+from worker.records import Decision
+from worker.report import overlay, text, wording, worklist
+from worker.report.environment import data_uri, render
+from worker.report.view import FilmView, ModelFacts, RunView, WorklistRow
+
+
+@dataclass(frozen=True)
+class HeatMap:
+    """The drawn evidence of one film.
+
+    `peak` is its hottest cell in log-odds, `at` that cell's place in percent of the scale.
+    """
+
+    uri: Markup
+    peak: float
+    at: float
+
+
+def film_page(view: FilmView) -> str:
+    """Render the page of one screened film; it stands below reports/ at `view.page`.
+
+    Raises ValueError when the evidence cannot be drawn.
+    """
+    return render(
+        "film.html",
+        scripts=("film.js",),
+        view=view,
+        record=view.record,
+        model=view.model,
+        tags=_tags(view),
+        picture=data_uri("image/jpeg", view.picture),
+        heat=_heat(view),
+        legend=overlay.legend(),
+        meaning=wording.meaning(view.record.decision),
+        refused=view.record.decision is Decision.REFUSED,
+        doubtful=view.record.reason is not None or view.record.decision is Decision.REFUSED,
+        worklist="../" * view.page.count("/") + "index.html",
+    )
+
+
+def worklist_pages(
+    rows: Sequence[WorklistRow],
+    runs: Sequence[RunView],
+    model: ModelFacts | None,
+    generated_at: datetime,
+) -> dict[str, str]:
+    """Render the worklist: file name below reports/ → page, `index.html` first.
+
+    `rows` hold every file fed in, failures and duplicates too, in any order. `model` is the one
+    in use; rows that another answered say so. `None` when no model was loaded yet.
+    """
+    pages = worklist.pages(rows)
+    shared = {
+        "pages": pages,
+        "tiles": worklist.tiles(pages),
+        "total": len(rows),
+        "duplicates": sum(row.status == "duplicate" for row in rows),
+        "runs": sorted(runs, key=lambda run: run.run, reverse=True),
+        "model": model,
+        "generated_at": generated_at,
+        "sorting": wording.SORTING,
+    }
+    return {
+        page.name: render("worklist.html", scripts=("worklist.js",), page=page, **shared)
+        for page in pages
+    }
+
+
+def _heat(view: FilmView) -> HeatMap | None:
+    if view.evidence is None:
+        return None
+    scale = view.model.evidence_scale
+    peak = overlay.peak(view.evidence)
+    png = overlay.heat_png(view.evidence, scale)
+    return HeatMap(data_uri("image/png", png), peak, 100 * min(max(peak / scale, 0), 1))
+
+
+def _tags(view: FilmView) -> list[tuple[str, str]]:
+    """What the file says about its film, for reading; what it does not say is left out."""
+    tags = view.tags
+    age = tags.patient_age_years
+    named = (
+        ("View", tags.view_position),
+        ("Modality", tags.modality),
+        ("Body part", tags.body_part_examined),
+        ("Age", None if age is None else text.age(age)),
+        ("Manufacturer", tags.manufacturer),
+        ("Photometric", tags.photometric_interpretation),
+        ("Transfer syntax", tags.transfer_syntax_uid),
+    )
+    return [(name, value) for name, value in named if value]

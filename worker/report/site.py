@@ -1,0 +1,169 @@
+"""Write a site's reports: pictures that last, pages that can always be rendered again."""
+
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
+from pathlib import Path
+
+from sqlalchemy import Engine
+
+from models.cards import Card
+from worker.config import Site
+from worker.filesystem import sync_folder, write_atomic
+from worker.report.pages import film_page, worklist_pages
+from worker.report.view import FilmView, ModelFacts, RunView, WorklistRow
+from worker.store import queries
+
+INDEX = "index.html"
+PAGES, PICTURES = "films", "pictures"
+_END = b"</html>"
+_RUNS_SHOWN = 50
+
+
+def page_name(sha256: str, weights_sha256: str) -> str:
+    """Path of a film's page below reports/: content and model, nothing of the patient."""
+    return f"{PAGES}/{sha256[:24]}-{weights_sha256[:8]}.html"
+
+
+def picture_name(sha256: str, weights_sha256: str) -> str:
+    """Path of a film's picture below reports/."""
+    return f"{PICTURES}/{sha256[:24]}-{weights_sha256[:8]}.jpg"
+
+
+def model_facts(card: Card) -> ModelFacts:
+    """What pages say of a model, from its card."""
+    return ModelFacts(
+        name=card.name,
+        weights_sha256=card.weights.sha256,
+        architecture=card.architecture,
+        intended_use=card.intended_use,
+        not_for=card.not_for,
+        validated_on=card.population.description,
+        metrics=tuple((str(k), str(v)) for k, v in card.metrics.get("headline", {}).items()),
+        threshold=card.decision.threshold,
+        indeterminate=card.decision.indeterminate,
+        guard_threshold=card.guard.threshold,
+        evidence_scale=card.heat_map.evidence_scale,
+    )
+
+
+def write_pictures(site: Site, pictures: Mapping[str, bytes]) -> None:
+    """Write pictures (path below reports/ → JPEG) so that they survive a power loss.
+
+    All are written first and synced together, then renamed. Raises OSError.
+    """
+    if not pictures:
+        return
+    make_folders(site)
+    mode = int(site.file_mode, 8)
+    for name, picture in pictures.items():
+        write_atomic(site.reports / name, picture, mode, sync=True)
+    sync_folder(site.reports / PICTURES)
+
+
+def write_page(site: Site, view: FilmView) -> None:
+    """Write one film's page. Not synced: it can be rendered again. Raises OSError."""
+    make_folders(site)
+    html = film_page(view).encode("utf-8")
+    write_atomic(site.reports / view.page, html, int(site.file_mode, 8))
+
+
+def make_folders(site: Site) -> None:
+    """Make the folders below reports/, with the site's mode whatever the umask is."""
+    for name in (PAGES, PICTURES):
+        folder = site.reports / name
+        if not folder.is_dir():
+            folder.mkdir()
+            folder.chmod(int(site.dir_mode, 8))
+
+
+def render_again(site: Site, engine: Engine, ids: Iterable[int]) -> list[int]:
+    """Render the pages of these screenings from the database; return those without a picture."""
+    without = []
+    for screening_id in ids:
+        stored = queries.stored_screening(engine, screening_id)
+        try:
+            picture = (site.reports / stored.picture).read_bytes()
+        except FileNotFoundError:
+            without.append(screening_id)
+            continue
+        write_page(site, stored_view(stored, picture))
+    return without
+
+
+def stored_view(stored: queries.StoredScreening, picture: bytes) -> FilmView:
+    """What a page shows of a screening that was read back from the database."""
+    return FilmView(
+        record=stored.record,
+        model=model_facts(stored.card),
+        picture=picture,
+        evidence=stored.evidence,
+        page=stored.page,
+        format=stored.format,
+        rows=stored.rows,
+        columns=stored.columns,
+        tags=stored.tags,
+        notes=stored.notes,
+        run=stored.run,
+        screened_at=stored.screened_at,
+        duplicates=stored.files[1:],
+    )
+
+
+def broken_pages(site: Site, engine: Engine) -> list[int]:
+    """Screenings whose page is missing or was cut short, by a power loss say."""
+    return [
+        screening_id
+        for screening_id, page, _picture in queries.screening_ids(engine)
+        if not _is_whole(site.reports / page)
+    ]
+
+
+def _is_whole(page: Path) -> bool:
+    try:
+        with page.open("rb") as file:
+            file.seek(-min(64, page.stat().st_size), os.SEEK_END)
+            return file.read().rstrip().endswith(_END)
+    except OSError:
+        return False
+
+
+def write_worklist(site: Site, engine: Engine, now: datetime) -> Path:
+    """Render the worklist from the database; return the page to open.
+
+    Pages that no longer exist, because there are fewer rows, are removed.
+    """
+    card = queries.latest_card(engine)
+    pages = worklist_pages(
+        _rows(queries.results(engine)),
+        [_run_view(run) for run in queries.runs(engine, _RUNS_SHOWN)],
+        model_facts(card) if card else None,
+        now,
+    )
+    for name, html in pages.items():
+        write_atomic(site.reports / name, html.encode("utf-8"), int(site.file_mode, 8))
+    for old in site.reports.glob("worklist-*.html"):
+        if old.name not in pages:
+            old.unlink()
+    return site.reports / INDEX
+
+
+def _rows(results: Iterable[queries.Result]) -> Sequence[WorklistRow]:
+    return [
+        WorklistRow(
+            r.record, r.status, r.page if r.status != "failed" else None, r.run, r.finished_at
+        )
+        for r in results
+    ]
+
+
+def _run_view(run: queries.RunSummary) -> RunView:
+    return RunView(
+        run=run.run,
+        kind=run.kind,
+        source=run.source,
+        started_at=run.started_at,
+        finished_at=run.finished_at,
+        device=f"{run.device}, {run.precision}",
+        counts=run.counts,
+    )

@@ -1,0 +1,81 @@
+"""What a page needs to know, gathered by the pipeline or read back from the database."""
+
+from dataclasses import dataclass
+from datetime import datetime
+
+import numpy as np
+from numpy.typing import NDArray
+
+from worker.records import Record, Tags
+
+
+@dataclass(frozen=True)
+class ModelFacts:
+    """What the reader must know of the model that answered; from its card.
+
+    `indeterminate` is the abstention band [low, high] in calibrated probability;
+    `evidence_scale` is the evidence (logit) at the top of the heat map's fixed scale.
+    """
+
+    name: str
+    weights_sha256: str
+    architecture: str
+    intended_use: str
+    not_for: tuple[str, ...]
+    validated_on: str
+    metrics: tuple[tuple[str, str], ...]
+    threshold: float
+    indeterminate: tuple[float, float]
+    guard_threshold: float
+    evidence_scale: float
+
+
+@dataclass(frozen=True)
+class FilmView:
+    """One screened film, for its page.
+
+    `evidence` is float32 (h, w): what each cell of the model's grid adds to the log-odds of
+    PNEUMONIA; `None` when the model gave no map. `picture` is the grey JPEG. `page` is the page's
+    path below reports/.
+    """
+
+    record: Record
+    model: ModelFacts
+    picture: bytes
+    evidence: NDArray[np.float32] | None
+    page: str
+    format: str
+    rows: int
+    columns: int
+    tags: Tags
+    notes: tuple[str, ...]
+    run: int
+    screened_at: datetime
+    duplicates: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class WorklistRow:
+    """One file fed in, for the worklist: a screening, a duplicate of one, or a failure.
+
+    `status` is `screened`, `duplicate` or `failed`; `page` is below reports/, `None` for failures.
+    """
+
+    record: Record
+    status: str
+    page: str | None
+    run: int
+    at: datetime
+
+
+@dataclass(frozen=True)
+class RunView:
+    """One run of the worker, for the head of the worklist. Times in UTC; `None` while it runs."""
+
+    run: int
+    kind: str
+    source: str
+    started_at: datetime
+    finished_at: datetime | None
+    device: str
+    counts: dict[str, int]

@@ -1,0 +1,122 @@
+"""The order of the worklist, its groups and its pages. Pure: rows in, rows out."""
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+
+from worker.records import Decision
+from worker.report.view import WorklistRow
+from worker.report.wording import GROUPS, Group
+
+PAGE_ROWS = 500
+
+_RANK = {group.slug: rank for rank, group in enumerate(GROUPS)}
+_SCORED = {Decision.PNEUMONIA, Decision.INDETERMINATE, Decision.NORMAL}
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A row, the group it stands in, and for a duplicate the file whose report it shares."""
+
+    row: WorklistRow
+    slug: str
+    first_file: str | None = None
+
+
+@dataclass(frozen=True)
+class Section:
+    """The rows of one group that stand on one page; `total` counts the group over all pages."""
+
+    group: Group
+    entries: tuple[Entry, ...]
+    total: int
+    continued: bool
+
+
+@dataclass(frozen=True)
+class Tile:
+    """How many films a group has, and where its first row stands (`None` when it has none)."""
+
+    group: Group
+    count: int
+    href: str | None
+
+
+@dataclass(frozen=True)
+class WorklistPage:
+    """One page: its file name, the numbers of its first and last row, and its sections."""
+
+    name: str
+    first: int
+    last: int
+    sections: tuple[Section, ...]
+
+
+def slug_of(row: WorklistRow) -> str:
+    """The group of a row by its own record: failures apart, all others by decision."""
+    return "failed" if row.status == "failed" else row.record.decision.value.lower()
+
+
+def by_suspicion(rows: Iterable[WorklistRow]) -> list[WorklistRow]:
+    """Sort as `wording.SORTING` says: falling score where there is an answer, else newest first."""
+    newest_first = sorted(rows, key=lambda row: row.at, reverse=True)
+    return sorted(newest_first, key=_urgency)
+
+
+def pages(rows: Sequence[WorklistRow], page_rows: int = PAGE_ROWS) -> list[WorklistPage]:
+    """Cut the sorted rows into pages; an empty worklist still has its first page."""
+    ordered = _keep_duplicates_together(by_suspicion(rows))
+    totals = Counter(entry.slug for entry in ordered)
+    return [
+        _page(number, start, ordered[start : start + page_rows], totals, ordered[:start])
+        for number, start in enumerate(range(0, max(len(ordered), 1), page_rows), start=1)
+    ]
+
+
+def tiles(all_pages: Sequence[WorklistPage]) -> tuple[Tile, ...]:
+    """Count the films of each group, duplicates left out, over all pages."""
+    counts: Counter[str] = Counter()
+    starts: dict[str, str] = {}
+    for page in all_pages:
+        for section in page.sections:
+            slug = section.group.slug
+            starts.setdefault(slug, f"{page.name}#{slug}")
+            counts[slug] += sum(entry.row.status != "duplicate" for entry in section.entries)
+    return tuple(Tile(group, counts[group.slug], starts.get(group.slug)) for group in GROUPS)
+
+
+def _urgency(row: WorklistRow) -> tuple[int, float]:
+    scored = row.status != "failed" and row.record.decision in _SCORED
+    return _RANK[slug_of(row)], -(row.record.probability or 0.0) if scored else 0.0
+
+
+def _keep_duplicates_together(ordered: Sequence[WorklistRow]) -> list[Entry]:
+    """Put each duplicate right after the film whose page it shares, in that film's group."""
+    firsts = {row.page: row for row in ordered if row.status == "screened"}
+    followers: dict[str | None, list[WorklistRow]] = {}
+    leaders: list[WorklistRow] = []
+    for row in ordered:
+        follows = row.status == "duplicate" and row.page in firsts
+        (followers.setdefault(row.page, []) if follows else leaders).append(row)
+    entries: list[Entry] = []
+    for row in leaders:
+        slug = slug_of(row)
+        entries.append(Entry(row, slug))
+        if row is firsts.get(row.page):
+            same = followers.get(row.page, ())
+            entries.extend(Entry(copy, slug, row.record.file) for copy in same)
+    return entries
+
+
+def _page(
+    number: int, start: int, entries: Sequence[Entry], totals: Counter[str], before: Sequence[Entry]
+) -> WorklistPage:
+    name = "index.html" if number == 1 else f"worklist-{number}.html"
+    last_slug = before[-1].slug if before else None
+    groups = {group.slug: group for group in GROUPS}
+    sections = tuple(
+        Section(groups[slug], tuple(members), totals[slug], slug == last_slug)
+        for slug, members in groupby(entries, key=lambda entry: entry.slug)
+    )
+    return WorklistPage(name, start + 1 if entries else 0, start + len(entries), sections)
