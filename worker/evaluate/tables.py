@@ -1,0 +1,95 @@
+"""Results as text for a terminal and as CSV for a spreadsheet."""
+
+from collections.abc import Sequence
+
+from worker.csvtext import csv_line
+from worker.evaluate.bootstrap import Interval
+from worker.evaluate.metrics import Evaluation, Metrics, PerClass
+from worker.evaluate.sample import Scored
+from worker.records import RECORD_FIELDS
+from worker.report.text import printable
+
+PREDICTION_FIELDS = (*RECORD_FIELDS, "label")
+
+
+def summary(evaluation: Evaluation) -> str:
+    """What the terminal shows: forced choice with its table, then the answered films in a line."""
+    forced, answered = evaluation.forced, evaluation.answered
+    lines = [
+        f"Forced choice at threshold {forced.threshold:g} over all {forced.n} decoded films "
+        "(95% intervals by patient)",
+        "",
+        *(_with_interval(forced, name) for name in ("auc", "accuracy", "sensitivity")),
+        _with_interval(forced, "specificity"),
+        "",
+        class_table(forced),
+        "",
+        confusion_table(forced),
+        "",
+        f"Answered: {answered.n} of {forced.n} ({evaluation.coverage:.1%}), "
+        f"accuracy {_number(answered.accuracy)}, sensitivity {_number(answered.sensitivity)}, "
+        f"specificity {_number(answered.specificity)}",
+        f"Indeterminate {evaluation.indeterminate}, refused {evaluation.refused}, "
+        f"unreadable {evaluation.unreadable}",
+        f"Model {printable(evaluation.model)}, weights {evaluation.weights_sha256}",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def class_table(metrics: Metrics) -> str:
+    """Precision, recall and F1 of each class and their means; `-` where not defined."""
+    cells = metrics.confusion
+    films = {
+        "NORMAL": cells.tn + cells.fp,
+        "PNEUMONIA": cells.fn + cells.tp,
+        "macro": metrics.n,
+        "weighted": metrics.n,
+    }
+    rows = [f"{'':<10}{'precision':>10}{'recall':>10}{'F1':>10}{'films':>8}"]
+    for name, count in films.items():
+        values = (_of(rate, name) for rate in (metrics.precision, metrics.recall, metrics.f1))
+        rows.append(f"{name:<10}{''.join(f'{_number(value):>10}' for value in values)}{count:>8}")
+    return "\n".join(rows)
+
+
+def confusion_table(metrics: Metrics) -> str:
+    """Films by truth (rows) and call (columns)."""
+    cells = metrics.confusion
+    return "\n".join(
+        (
+            f"{'truth':<10}{'called NORMAL':>15}{'called PNEUMONIA':>18}",
+            f"{'NORMAL':<10}{cells.tn:>15}{cells.fp:>18}",
+            f"{'PNEUMONIA':<10}{cells.fn:>15}{cells.tp:>18}",
+        )
+    )
+
+
+def predictions_csv(scored: Sequence[Scored]) -> str:
+    """One row for each film, in the given order: the record's fields and `label`.
+
+    See `csv_line` for what is quoted and escaped.
+    """
+    lines = [csv_line(PREDICTION_FIELDS)]
+    for film in scored:
+        values = (getattr(film.record, name) for name in RECORD_FIELDS)
+        lines.append(csv_line((*values, film.label)))
+    return "".join(lines)
+
+
+def _with_interval(metrics: Metrics, name: str) -> str:
+    value: float | None = getattr(metrics, name)
+    label = "AUC" if name == "auc" else name
+    return f"{label:<12}{_number(value):>7}{_bounds(metrics.confidence_intervals[name])}"
+
+
+def _bounds(interval: Interval | None) -> str:
+    return "" if interval is None else f"  [{interval[0]:.3f}, {interval[1]:.3f}]"
+
+
+def _of(rate: PerClass, name: str) -> float | None:
+    value: float | None = getattr(rate, name)
+    return value
+
+
+def _number(value: float | None) -> str:
+    return "-" if value is None else f"{value:.3f}"
