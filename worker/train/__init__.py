@@ -1,0 +1,1 @@
+"""Train, validate across domains, calibrate and write a model folder."""

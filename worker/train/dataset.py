@@ -1,0 +1,104 @@
+"""The training films in memory, and the draws of an epoch."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch.utils.data import Dataset
+
+from worker.errors import FilmError, NothingRead
+from worker.folders import regular_files
+from worker.imaging.decode import decode
+from worker.imaging.prepare import square
+from worker.labels import LABELS, LabelledFilm, class_folders
+from worker.train.augment import augment
+from worker.train.recipe import Recipe
+
+
+@dataclass(frozen=True)
+class TrainingSet:
+    """Films squashed to squares: `pixels` uint8 (N, S, S); `films`, their truth in that order."""
+
+    pixels: NDArray[np.uint8]
+    films: tuple[LabelledFilm, ...]
+
+    @property
+    def targets(self) -> NDArray[np.int64]:
+        """Class index of each film, (N,): 0 NORMAL, 1 PNEUMONIA, -1 without truth."""
+        return np.array([LABELS.index(f.label) if f.label else -1 for f in self.films], np.int64)
+
+    def subset(self, keep: NDArray[np.bool_]) -> "TrainingSet":
+        """The films where `keep` (N,) is true."""
+        films = tuple(film for film, kept in zip(self.films, keep, strict=True) if kept)
+        return TrainingSet(self.pixels[keep], films)
+
+
+def load_training_set(folders: Sequence[Path], size_px: int) -> TrainingSet:
+    """Decode all films of several class folders.
+
+    Raises NothingRead when no film could be decoded, UsageError when class folders are missing.
+    """
+    training_set = _decoded((f for folder in folders for f in class_folders(folder)), size_px)
+    if not training_set.films:
+        raise NothingRead(f"no film could be read in {', '.join(map(str, folders))}")
+    return training_set
+
+
+def load_films(folders: Sequence[Path], size_px: int) -> TrainingSet:
+    """Decode all films below some folders, without truth; none is no error."""
+    paths = (path for folder in folders for path in regular_files(folder))
+    return _decoded((LabelledFilm(path, "", path.name, "outside") for path in paths), size_px)
+
+
+def _decoded(films: Iterable[LabelledFilm], size_px: int) -> TrainingSet:
+    """Decode films, leaving out what is none."""
+    pixels, kept = [np.empty((0, size_px, size_px), dtype=np.uint8)], []
+    for film in films:
+        try:
+            decoded = decode(film.path.read_bytes())
+        except FilmError:
+            continue
+        grey = square(decoded.pixels, size_px)
+        pixels.append(np.clip(grey * 255 + 0.5, 0, 255).astype(np.uint8)[None])
+        kept.append(film)
+    return TrainingSet(np.concatenate(pixels), tuple(kept))
+
+
+def draws(films: Sequence[LabelledFilm], count: int, rng: np.random.Generator) -> NDArray[np.int64]:
+    """Draw `count` film indices: classes equally often, and within a class its domains."""
+    keys = np.array([f"{film.label}/{film.domain}" for film in films])
+    groups = np.array([film.group for film in films])
+    labels = np.array([film.label for film in films])
+    weight = np.zeros(len(films))
+    for label in np.unique(labels):
+        domains = np.unique(keys[labels == label])
+        for domain in domains:
+            inside = np.flatnonzero(keys == domain)
+            _, index, counts = np.unique(groups[inside], return_inverse=True, return_counts=True)
+            share = 1 / np.sqrt(counts[index])  # patients with many films count more, not by films
+            weight[inside] = share / share.sum() / len(domains)
+    return rng.choice(len(films), size=count, p=weight / weight.sum()).astype(np.int64)
+
+
+class Epoch(Dataset[tuple[torch.Tensor, int]]):
+    """One epoch of augmented draws; each depends only on seed, epoch and position."""
+
+    def __init__(self, training_set: TrainingSet, recipe: Recipe, epoch: int) -> None:
+        self._set, self._recipe, self._epoch = training_set, recipe, epoch
+        rng = np.random.default_rng([recipe.seed, epoch])
+        count = len({film.path.name for film in training_set.films})  # copies count once
+        self._order = draws(training_set.films, count, rng)
+        self._targets = training_set.targets
+
+    def __len__(self) -> int:
+        return len(self._order)
+
+    def __getitem__(self, position: int) -> tuple[torch.Tensor, int]:
+        rng = np.random.default_rng([self._recipe.seed, self._epoch, position])
+        index = int(self._order[position])
+        recipe = self._recipe
+        film = augment(self._set.pixels[index], rng, recipe.low_percentile, recipe.high_percentile)
+        return torch.from_numpy(film)[None], int(self._targets[index])  # (1, S, S)

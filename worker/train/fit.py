@@ -1,0 +1,138 @@
+"""The training loop: AdamW, one-cycle cosine, averaged weights, a checkpoint after every epoch."""
+
+import math
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils.data import DataLoader
+
+from models.architectures import Classifier, build
+from models.start_weights import load_start_weights
+from worker.errors import UsageError
+from worker.train.dataset import Epoch, TrainingSet
+from worker.train.recipe import Recipe
+
+Say = Callable[[str], None]
+
+
+def fit(
+    training_set: TrainingSet, recipe: Recipe, device: torch.device, checkpoint: Path, say: Say
+) -> Classifier:
+    """Train one network and return its averaged weights, in evaluation mode on the CPU.
+
+    Resumes from `checkpoint` when it was written by the same recipe on the same films.
+    Raises UsageError when it belongs to another training.
+    """
+    torch.manual_seed(recipe.seed)
+    classifier = build(recipe.architecture, recipe.mean, recipe.std)
+    if recipe.start == "imagenet":
+        load_start_weights(classifier.net, recipe.architecture)
+    classifier = classifier.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    run = _Run(classifier, recipe, steps=_steps(training_set, recipe))
+    identity = {"recipe": asdict(recipe), "films": len(training_set.films)}
+    first = run.resume(checkpoint, identity)
+    for epoch in range(first, recipe.epochs):
+        loss = run.epoch(Epoch(training_set, recipe, epoch), device)
+        run.save(checkpoint, identity, epoch + 1)
+        say(f"epoch {epoch + 1}/{recipe.epochs}: loss {loss:.4f}")
+    return run.averaged()
+
+
+def _steps(training_set: TrainingSet, recipe: Recipe) -> int:
+    per_epoch = len(Epoch(training_set, recipe, 0)) // recipe.batch_size
+    return max(1, per_epoch * recipe.epochs)
+
+
+class _Run:
+    """The state of one training: network, optimiser, schedule, running average of the weights."""
+
+    def __init__(self, classifier: Classifier, recipe: Recipe, steps: int) -> None:
+        self._classifier, self._recipe, self._steps = classifier, recipe, steps
+        self._optimiser = torch.optim.AdamW(_parameter_groups(classifier, recipe.weight_decay))
+        self._loss = nn.CrossEntropyLoss(label_smoothing=recipe.label_smoothing)
+        self._average = {
+            name: t.detach().clone() for name, t in classifier.net.state_dict().items()
+        }
+        self._step = 0
+
+    def epoch(self, films: Epoch, device: torch.device) -> float:
+        """Train one epoch; return its mean loss."""
+        self._classifier.train()
+        loader = DataLoader(films, self._recipe.batch_size, num_workers=1, drop_last=True)
+        losses = [self._learn(inputs.to(device), targets.to(device)) for inputs, targets in loader]
+        return sum(losses) / max(1, len(losses))
+
+    def _learn(self, inputs: Tensor, targets: Tensor) -> float:
+        for group in self._optimiser.param_groups:
+            group["lr"] = self._recipe.learning_rate * self._schedule()
+        inputs = inputs.contiguous(memory_format=torch.channels_last)
+        with torch.autocast(inputs.device.type, torch.bfloat16):
+            logits = self._classifier(inputs).logits
+        loss = self._loss(logits.float(), targets)
+        self._optimiser.zero_grad(set_to_none=True)
+        loss.backward()
+        self._optimiser.step()
+        self._step += 1
+        self._update_average()
+        return float(loss.detach())
+
+    def _schedule(self) -> float:
+        done = self._step / self._steps
+        if done < self._recipe.warm_up:
+            return done / self._recipe.warm_up + 1e-3
+        return 0.5 * (1 + math.cos(math.pi * min(1, done)))
+
+    def _update_average(self) -> None:
+        decay = min(self._recipe.ema_decay, (1 + self._step) / (10 + self._step))
+        for name, tensor in self._classifier.net.state_dict().items():
+            if tensor.is_floating_point():
+                self._average[name].lerp_(tensor.detach(), 1 - decay)
+            else:
+                self._average[name].copy_(tensor)
+
+    def save(self, path: Path, identity: dict[str, Any], epochs_done: int) -> None:
+        """Write everything needed to go on, under a temporary name first."""
+        state = {
+            "identity": identity,
+            "epochs_done": epochs_done,
+            "step": self._step,
+            "net": self._classifier.net.state_dict(),
+            "average": self._average,
+            "optimiser": self._optimiser.state_dict(),
+            "random": torch.get_rng_state(),
+        }
+        temporary = path.with_suffix(".tmp")
+        torch.save(state, temporary)
+        temporary.replace(path)
+
+    def resume(self, path: Path, identity: dict[str, Any]) -> int:
+        """Take up a checkpoint if there is one; return the number of epochs done."""
+        if not path.exists():
+            return 0
+        state = torch.load(path, weights_only=True)
+        if state["identity"] != identity:
+            raise UsageError(f"{path} is of another training: choose another --out or remove it")
+        self._classifier.net.load_state_dict(state["net"])
+        self._average = state["average"]
+        self._optimiser.load_state_dict(state["optimiser"])
+        torch.set_rng_state(state["random"])
+        self._step = state["step"]
+        return int(state["epochs_done"])
+
+    def averaged(self) -> Classifier:
+        """The network with its averaged weights, on the CPU, in evaluation mode."""
+        self._classifier.net.load_state_dict(self._average)
+        return self._classifier.cpu().eval()
+
+
+def _parameter_groups(classifier: Classifier, weight_decay: float) -> list[dict[str, Any]]:
+    """Decay the kernels; leave biases and normalisation alone."""
+    parameters = [p for p in classifier.parameters() if p.requires_grad]
+    return [
+        {"params": [p for p in parameters if p.ndim > 1], "weight_decay": weight_decay},
+        {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},
+    ]

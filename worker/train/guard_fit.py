@@ -1,0 +1,102 @@
+"""Fit the guard on features of a trained network; its limits on domains held out from it."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from sklearn.covariance import LedoitWolf
+from sklearn.decomposition import PCA
+from sklearn.linear_model import LogisticRegression
+from torch import Tensor
+
+from worker.inference.guard import mahalanobis, project
+
+_AXES = 96
+_KEPT = 0.99  # share of known films that stay inside each limit, on the worst held-out domain
+_NEVER = -20.0  # bias of the adult plane when no adult films were given
+
+Features = NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class FoldFeatures:
+    """Features by one fold's network: films it was trained on, held-out films, films outside."""
+
+    trained: Features
+    held_out: Features
+    outside: Features
+
+
+def fit_guard(
+    films: Features, outside: Features, folds: Sequence[FoldFeatures]
+) -> dict[str, Tensor]:
+    """Fit the guard's tensors (see `worker.inference.guard`).
+
+    `films` (N, D) are of the validated population, `outside` (M, D; M may be 0) are frontal chest
+    films of another one. A network knows the films it was trained on too well, so each limit is
+    moved by what the folds say of films that a network has not seen.
+    """
+    tensors = _fit(films, outside)
+    for name in ("film", "chest"):
+        inflation = max(_inflation(fold, name) for fold in folds)
+        tensors[f"{name}_limit"] = tensors[f"{name}_limit"] * inflation
+    if len(outside):
+        shift = max(_adult_quantile(fold) for fold in folds)
+        tensors["adult_bias"] = tensors["adult_bias"] - shift
+    return tensors
+
+
+def _fit(films: Features, outside: Features) -> dict[str, Tensor]:
+    scale = films.std(axis=0) + 1e-6
+    everything = np.concatenate([films, outside])
+    standard = (everything - films.mean(axis=0)) / scale
+    pca = PCA(min(_AXES, *standard.shape), random_state=0).fit(standard)
+    axes = pca.transform(standard)
+    known = axes[: len(films)]
+    tensors = {
+        "centre": films.mean(axis=0) + pca.mean_ * scale,
+        "basis": (pca.components_ / scale).T,
+        **_gaussian("film", known),
+        **_gaussian("chest", axes),
+        "adult_weight": np.zeros(axes.shape[1]),
+        "adult_bias": np.array(_NEVER),
+    }
+    if len(outside):
+        labels = np.arange(len(axes)) >= len(films)
+        spread = axes.std(axis=0)
+        plane = LogisticRegression(C=0.01, class_weight="balanced", max_iter=2000)
+        plane.fit(axes / spread, labels)
+        tensors["adult_weight"] = plane.coef_[0] / spread
+        tensors["adult_bias"] = np.array(plane.intercept_[0])
+    return {name: torch.as_tensor(value, dtype=torch.float32) for name, value in tensors.items()}
+
+
+def _gaussian(name: str, axes: NDArray[np.float64]) -> dict[str, NDArray[np.float64]]:
+    estimate = LedoitWolf().fit(axes)
+    distances = np.sqrt(estimate.mahalanobis(axes))
+    return {
+        f"{name}_mean": estimate.location_,
+        f"{name}_precision": estimate.precision_,
+        f"{name}_limit": np.quantile(distances, _KEPT),
+    }
+
+
+def _inflation(fold: FoldFeatures, name: str) -> float:
+    """How much farther the fold's unseen films lie than those it was trained on."""
+    tensors = _fit(fold.trained, fold.outside)
+    axes = _axes(tensors, fold.held_out)
+    distances = mahalanobis(axes, tensors[f"{name}_mean"], tensors[f"{name}_precision"])
+    return max(1.0, float(np.quantile(distances, _KEPT) / tensors[f"{name}_limit"]))
+
+
+def _adult_quantile(fold: FoldFeatures) -> float:
+    """Log-odds of being adult below which nearly all of the fold's unseen films stay."""
+    tensors = _fit(fold.trained, fold.outside)
+    log_odds = _axes(tensors, fold.held_out) @ tensors["adult_weight"] + tensors["adult_bias"]
+    return max(0.0, float(np.quantile(log_odds, _KEPT)))
+
+
+def _axes(tensors: dict[str, Tensor], films: Features) -> Tensor:
+    return project(torch.from_numpy(films), tensors["centre"], tensors["basis"])
