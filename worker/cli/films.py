@@ -1,0 +1,183 @@
+"""Commands that look at films where they lie: `screen classify`, `screen evaluate`."""
+
+import json
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict
+from itertools import chain
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from worker.cli.options import EXISTING, chosen_config, config_option
+
+if TYPE_CHECKING:
+    from models.cards import Card
+    from worker.classify import Classified
+    from worker.evaluate.page import WrongFilm
+    from worker.evaluate.sample import Scored
+    from worker.screening import Screener
+
+_OUTPUT = click.Path(dir_okay=False, writable=True, path_type=Path)
+_MOST_WRONG = 12
+_THUMBNAIL_PX = 256
+
+
+@click.command()
+@click.argument("paths", nargs=-1, required=True, type=EXISTING)
+@click.option("--json", "as_json", is_flag=True, help="JSON Lines on stdout, one record a file.")
+@click.option(
+    "--overlay",
+    type=click.Path(file_okay=False, path_type=Path),
+    help="Write film and heat map blended, one JPEG a film, into this folder.",
+)
+@click.option("--model", help="A shipped model's name or a model folder.")
+@config_option
+def classify(
+    paths: tuple[Path, ...],
+    as_json: bool,
+    overlay: Path | None,
+    model: str | None,
+    config_file: Path | None,
+) -> None:
+    """Look quickly at films and folders; no site and no database are needed or changed.
+
+    Exit code 3 says that some films could not be read.
+
+    \b
+    Examples:
+      screen classify film.dcm
+      screen classify films/ --json --overlay overlays/
+    """
+    from worker.classify import classify as run_classify
+    from worker.folders import regular_files
+    from worker.screening import Screener
+
+    config = chosen_config(config_file)
+    if overlay:
+        overlay.mkdir(parents=True, exist_ok=True)
+    unread = 0
+    with Screener(config, model) as screener:
+        files = chain.from_iterable(regular_files(path) for path in paths)
+        found = run_classify(screener, files, config.batch.size, config.decode.max_file_mb)
+        for one in found:
+            click.echo(json.dumps(asdict(one.record)) if as_json else _line(one))
+            if overlay and one.film is not None:
+                _write_overlay(overlay, one, screener.card)
+            unread += one.film is None and one.record.reason != "not-a-film"
+    if unread:
+        click.echo(f"screen: {unread} files could not be read, see above", err=True)
+        sys.exit(3)
+
+
+def _line(one: "Classified") -> str:
+    record = one.record
+    score = "  –  " if record.probability is None else f"{record.probability:.3f}"
+    why = f"  {record.reason}: {record.message}" if record.reason else ""
+    return f"{record.decision:<13} {score}  {_printable(record.file)}{why}"
+
+
+def _printable(name: str) -> str:
+    """A file name for a terminal: no control characters, bytes that are no UTF-8 escaped."""
+    from worker.report.text import printable
+
+    return printable(name)
+
+
+def _write_overlay(folder: Path, one: "Classified", card: "Card") -> None:
+    from worker.report.overlay import blend
+
+    if one.film is None or one.evidence is None:
+        return
+    name = f"{Path(one.path.name).stem[:80]}-{str(one.record.sha256)[:12]}.jpg"
+    jpeg = blend(one.film.picture, one.evidence, card.heat_map.evidence_scale, 1.0)
+    (folder / name).write_bytes(jpeg)
+
+
+@click.command()
+@click.argument("folder", type=click.Path(exists=True, file_okay=False, path_type=Path))
+@click.option(
+    "--labels",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="CSV with file,label[,group] instead of class folders; files relative to FOLDER.",
+)
+@click.option("--model", help="A shipped model's name or a model folder.")
+@click.option("--json", "json_file", type=_OUTPUT, help="Write the metrics as JSON.")
+@click.option("--predictions", type=_OUTPUT, help="Write a CSV, one row a film.")
+@click.option("--html", type=_OUTPUT, help="Write one page with figures.")
+@config_option
+def evaluate(
+    folder: Path,
+    labels: Path | None,
+    model: str | None,
+    json_file: Path | None,
+    predictions: Path | None,
+    html: Path | None,
+    config_file: Path | None,
+) -> None:
+    """Measure a model on labelled films: FOLDER/NORMAL and FOLDER/PNEUMONIA, or --labels.
+
+    Prints precision, recall and F1 per class; intervals are 95%, by a bootstrap over patients.
+
+    \b
+    Examples:
+      screen evaluate test/
+      screen evaluate films/ --labels truth.csv --json result.json --html result.html
+    """
+    from worker.classify import classify as run_classify
+    from worker.evaluate.metrics import evaluate as measure
+    from worker.evaluate.page import evaluation_page
+    from worker.evaluate.sample import Scored
+    from worker.evaluate.tables import predictions_csv, summary
+    from worker.labels import class_folders, labels_csv
+    from worker.screening import Screener
+
+    config = chosen_config(config_file)
+    truth = list(labels_csv(labels, folder) if labels else class_folders(folder))
+    with Screener(config, model) as screener:
+        paths = (film.path for film in truth)
+        found = run_classify(screener, paths, config.batch.size, config.decode.max_file_mb)
+        scored = [
+            Scored(one.record, film.label, film.group)
+            for film, one in zip(truth, found, strict=True)
+        ]
+        evaluation = measure(scored)
+        click.echo(summary(evaluation))
+        if json_file:
+            _write(json_file, json.dumps(evaluation.to_json(), indent=2) + "\n")
+        if predictions:
+            _write(predictions, predictions_csv(scored))
+        if html:
+            wrong = _wrong(screener, scored, config.batch.size, config.decode.max_file_mb)
+            band = screener.card.decision.indeterminate
+            source = str(labels or folder)
+            _write(html, evaluation_page(evaluation, scored, wrong, source=source, band=band))
+
+
+def _write(path: Path, text: str) -> None:
+    """Write a result as it is, whatever the platform thinks of line ends."""
+    with path.open("w", encoding="utf-8", newline="") as file:
+        file.write(text)
+
+
+def _wrong(
+    screener: "Screener", scored: Sequence["Scored"], batch_size: int, max_file_mb: int
+) -> list["WrongFilm"]:
+    """The films it got most wrong, screened again for their pictures: few, so cheap."""
+    from worker.classify import classify as run_classify
+    from worker.evaluate.page import WrongFilm, most_wrong
+    from worker.report.overlay import blend, shrink
+
+    films = most_wrong(scored, _MOST_WRONG)
+    paths = [Path(film.record.file) for film in films]
+    found = run_classify(screener, paths, batch_size, max_file_mb)
+    scale = screener.card.heat_map.evidence_scale
+    wrong = []
+    for film, one in zip(films, found, strict=True):
+        picture = overlay = None
+        if one.film is not None and one.evidence is not None:
+            picture = shrink(one.film.picture, _THUMBNAIL_PX)
+            overlay = blend(picture, one.evidence, scale, 1.0)
+        wrong.append(WrongFilm(film.record, film.label, picture, overlay))
+    return wrong

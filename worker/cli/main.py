@@ -1,0 +1,107 @@
+"""`screen`: the group of commands, and the one place where errors become exit codes."""
+
+import importlib
+import logging
+import os
+import sys
+from pathlib import Path
+
+import click
+
+from worker import __version__
+from worker.errors import ScreenError
+
+_COMMANDS = {
+    "init": "worker.cli.site",
+    "watch": "worker.cli.work",
+    "backfill": "worker.cli.work",
+    "classify": "worker.cli.films",
+    "evaluate": "worker.cli.films",
+    "query": "worker.cli.results",
+    "status": "worker.cli.results",
+    "report": "worker.cli.results",
+    "models": "worker.cli.model",
+    "train": "worker.cli.model",
+    "db": "worker.cli.site",
+    "doctor": "worker.cli.site",
+}
+
+
+class _Lazy(click.Group):
+    """Imports the module of a command when that command is asked for."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Names in the order in which people meet them."""
+        return list(_COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """The command, `None` if there is no such name."""
+        module = _COMMANDS.get(cmd_name)
+        if module is None:
+            return None
+        command: click.Command = getattr(importlib.import_module(module), cmd_name)
+        return command
+
+
+@click.command(cls=_Lazy, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="screen")
+@click.option(
+    "--config",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="Configuration file; else ./config.toml, else the packaged defaults.",
+)
+@click.option("-v", "--verbose", is_flag=True, help="Say more on stderr.")
+@click.pass_context
+def cli(ctx: click.Context, config: Path | None, verbose: bool) -> None:
+    """Screen chest radiographs for pneumonia. Decision support for a radiologist, not a diagnosis.
+
+    \b
+    A site in three commands:
+      screen init clinic && cd clinic
+      screen watch                 (in another terminal: cp films/*.dcm inbox/)
+      screen report --open
+    """
+    ctx.obj = config
+    logging.basicConfig(
+        level=logging.DEBUG if verbose else logging.INFO,
+        format="%(asctime)s %(levelname)s %(message)s",
+        stream=sys.stderr,
+    )
+    logging.captureWarnings(True)
+    for noisy in ("alembic", "pydicom", "watchdog", "py.warnings", "PIL"):
+        logging.getLogger(noisy).setLevel(logging.ERROR)
+
+
+def main() -> None:
+    """Run `screen`; errors stand on stderr in one line that says what to do."""
+    try:
+        code = cli.main(standalone_mode=False)
+    except click.ClickException as error:
+        error.show()
+        code = error.exit_code
+    except click.Abort:
+        click.echo("stopped", err=True)
+        code = 130
+    except ScreenError as error:
+        click.echo(f"screen: {error}", err=True)
+        code = error.exit_code
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = 0
+    except Exception as error:
+        code = _model_error(error)
+    sys.exit(code if isinstance(code, int) else 0)
+
+
+def _model_error(error: Exception) -> int:
+    """Explain an error of the `models` package, which this module must not import early."""
+    from models.errors import ModelError
+
+    if not isinstance(error, ModelError):
+        raise error
+    click.echo(f"screen: {error}", err=True)
+    return error.exit_code
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,151 @@
+"""Commands that screen into a site: `screen watch`, `screen backfill`."""
+
+import contextlib
+import signal
+import sys
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from worker.cli.options import EXISTING, chosen_config, config_option
+
+if TYPE_CHECKING:
+    from sqlalchemy import Engine
+
+    from worker.config import Config
+    from worker.screening import Screener
+
+
+@contextlib.contextmanager
+def _run(
+    engine: "Engine", config: "Config", screener: "Screener", kind: str, source: str
+) -> Iterator[tuple[int, int]]:
+    """Record a run around some work; gives (run id, model id)."""
+    from worker.store.work import begin_run, end_run, register_model
+
+    model_id = register_model(engine, screener.card, screener.preprocessing, datetime.now(UTC))
+    run_id = begin_run(
+        engine,
+        kind=kind,
+        source=source,
+        model_id=model_id,
+        device=str(screener.engine.device),
+        precision=screener.engine.precision,
+        now=datetime.now(UTC),
+    )
+    try:
+        yield run_id, model_id
+    finally:
+        end_run(engine, run_id, datetime.now(UTC))
+
+
+@click.command()
+@click.option("--once", is_flag=True, help="Work off the inbox and end.")
+@config_option
+def watch(once: bool, config_file: Path | None) -> None:
+    """Watch the inbox and screen what is dropped there, until SIGTERM or Ctrl-C.
+
+    With --once, files that are still being written stay in the inbox, are named on stderr, and
+    the exit code is 3.
+
+    \b
+    Examples:
+      screen watch
+      screen watch --once --config clinic/config.toml
+    """
+    from worker.daemon import Daemon, Shelves
+    from worker.pipeline import Pipeline
+    from worker.screening import Screener
+    from worker.site import hold_site
+
+    config = chosen_config(config_file)
+    with (
+        hold_site(config) as engine,
+        Screener(config) as screener,
+        _run(engine, config, screener, "watch", "inbox") as (run_id, model_id),
+    ):
+
+        def make_pipeline(shelves: Shelves) -> Pipeline:
+            return Pipeline(
+                engine,
+                screener,
+                config,
+                run_id=run_id,
+                model_id=model_id,
+                name_for=shelves.name_for,
+            )
+
+        daemon = Daemon(engine, config, make_pipeline, run_id=run_id, model_id=model_id)
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, lambda _signal, _frame: daemon.stop())
+        if not once:
+            daemon.run()
+            return
+        look = daemon.drain()
+    for path in look.incomplete:
+        click.echo(f"screen: left in the inbox, still incomplete: {str(path)!r}", err=True)
+    if look.incomplete:
+        sys.exit(3)
+
+
+@click.command()
+@click.argument("paths", nargs=-1, required=True, type=EXISTING)
+@click.option("--limit", type=click.IntRange(1), help="Stop after this many files.")
+@click.option("--dry-run", is_flag=True, help="Count the files and end.")
+@config_option
+def backfill(
+    paths: tuple[Path, ...], limit: int | None, dry_run: bool, config_file: Path | None
+) -> None:
+    """Screen the films of archives into the site's database and reports.
+
+    Archives are only read, never changed. Stop it at any moment: the same command goes on where
+    it stopped. Exit code 3 says that some files could not be read.
+
+    \b
+    Examples:
+      screen backfill /archive/2019 --limit 1000
+      screen backfill /archive
+    """
+    from worker.backfill import backfill as run_backfill
+    from worker.cli.progress import Progress
+    from worker.intake.archive import archive_files
+    from worker.pipeline import Pipeline
+    from worker.report.site import write_worklist
+    from worker.screening import Screener
+    from worker.site import hold_site
+    from worker.store.work import begin_recovery
+
+    config = chosen_config(config_file).require_site()
+    total = sum(1 for path in paths for _ in archive_files(path))
+    if dry_run:
+        click.echo(f"{total} files to look at; nothing was done")
+        return
+    with (
+        hold_site(config) as engine,
+        Screener(config) as screener,
+        _run(engine, config, screener, "backfill", ", ".join(map(str, paths))) as (
+            run_id,
+            model_id,
+        ),
+        Progress(total) as progress,
+    ):
+        begin_recovery(engine)
+        files = (found for path in paths for found in archive_files(path))
+        run_backfill(
+            engine,
+            Pipeline(engine, screener, config, run_id=run_id, model_id=model_id),
+            files,
+            run_id=run_id,
+            model_id=model_id,
+            batch_size=config.batch.size,
+            limit=limit,
+            advance=progress.advance,
+        )
+        page = write_worklist(config.site, engine, datetime.now(UTC))
+    click.echo(progress.summary())
+    click.echo(f"report: {page}")
+    if progress.counts["failed"]:
+        sys.exit(3)

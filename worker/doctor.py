@@ -1,0 +1,153 @@
+"""What is wrong with this installation and this site, and how to mend it."""
+
+import os
+import platform
+import shutil
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+
+from worker import __version__
+from worker.config import Config
+from worker.errors import ScreenError
+from worker.filesystem import filesystem_type, is_network
+
+_PACKAGES = ("torch", "torchvision", "opencv-python-headless", "pydicom", "sqlalchemy", "watchdog")
+_DECODERS = {
+    "pylibjpeg-openjpeg": "JPEG 2000",
+    "pyjpegls": "JPEG-LS",
+    "python-gdcm": "JPEG lossless, RLE",
+}
+_LITTLE_DISK_GB = 2.0
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing looked at; `mend` says what to do, `None` when there is nothing to do."""
+
+    what: str
+    found: str
+    ok: bool = True
+    mend: str | None = None
+
+
+def examine(config: Config) -> Iterator[Finding]:
+    """Look at everything, one finding after the other."""
+    yield Finding("screen", f"{__version__}, Python {platform.python_version()}")
+    yield from _packages()
+    yield from _decoders()
+    yield from _guarded("device and model", lambda: _model(config))
+    if all(folder.is_dir() for folder in config.site.folders):
+        yield from _site(config)
+        yield from _guarded("database", lambda: _database(config))
+    else:
+        yield Finding("site", f"none at {config.root}", mend="make one with 'screen init DIR'")
+
+
+def _packages() -> Iterator[Finding]:
+    found = {name: _version(name) for name in _PACKAGES}
+    missing = [name for name, number in found.items() if number is None]
+    text = ", ".join(f"{name} {number or 'missing'}" for name, number in found.items())
+    mend = f"pip install {' '.join(missing)}" if missing else None
+    yield Finding("packages", text, not missing, mend)
+
+
+def _decoders() -> Iterator[Finding]:
+    for name, reads in _DECODERS.items():
+        found = _version(name)
+        yield Finding(
+            f"decoder for {reads}",
+            f"{name} {found or 'missing'}",
+            found is not None,
+            None if found else f"pip install {name}",
+        )
+    if _version("pylibjpeg-libjpeg") is None:
+        yield Finding(
+            "decoder for 12-bit JPEG Extended",
+            "not installed",
+            mend="only if you need it: pip install 'cxr-screen[gpl]' (GPL-3)",
+        )
+
+
+def _version(name: str) -> str | None:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return None
+
+
+def _model(config: Config) -> Finding:
+    import numpy as np
+
+    from worker.screening import Screener
+
+    with Screener(config) as screener:
+        engine, size = screener.engine, screener.card.input.size_px
+        films = np.zeros((16, size, size), dtype=np.float32)
+        engine.predict(films)
+        start = time.perf_counter()
+        engine.predict(films)
+        speed = len(films) / (time.perf_counter() - start)
+        return Finding(
+            "device and model",
+            f"{screener.card.name} on {engine.device}, {engine.precision}, {speed:.0f} films/s",
+        )
+
+
+def _site(config: Config) -> Iterator[Finding]:
+    for name in ("inbox", "work", "done", "failed", "reports"):
+        folder = getattr(config.site, name)
+        usable = os.access(folder, os.R_OK | os.W_OK | os.X_OK)
+        mend = None if usable else f"give the worker's user rights: chown or chmod {folder}"
+        kind = filesystem_type(folder) or "unknown filesystem"
+        yield Finding(name, f"{folder} on {kind}", usable, mend)
+    free_gb = shutil.disk_usage(config.site.reports).free / 1e9
+    yield Finding(
+        "free disk",
+        f"{free_gb:.1f} GB below reports/",
+        free_gb >= _LITTLE_DISK_GB,
+        None if free_gb >= _LITTLE_DISK_GB else "free some space: intake pauses on a full disk",
+    )
+    devices = {folder.stat().st_dev for folder in (config.site.inbox, config.site.work)}
+    yield Finding(
+        "inbox and work/",
+        "on one filesystem" if len(devices) == 1 else "on different filesystems",
+        len(devices) == 1,
+        None if len(devices) == 1 else "films are claimed by rename: put work/ beside the inbox",
+    )
+    events = "polling" if is_network(config.site.inbox) else "native"
+    chosen = events if config.watch.mode == "auto" else config.watch.mode
+    wrong = chosen == "native" and events == "polling"
+    yield Finding(
+        "watcher",
+        f"{chosen} events ({config.watch.mode})",
+        not wrong,
+        "a network share sends no events: set watch.mode to auto" if wrong else None,
+    )
+
+
+def _database(config: Config) -> Finding:
+    from worker.site import holder, read_site
+    from worker.store.database import integrity_problems
+
+    with read_site(config) as engine:
+        problems = integrity_problems(engine)
+    pid = holder(config)
+    held = f"held by process {pid}" if pid else "no worker is running"
+    return Finding(
+        "database",
+        "; ".join(problems) or f"sound, {held}",
+        not problems,
+        "stop the worker and restore a copy" if problems else None,
+    )
+
+
+def _guarded(what: str, look: Callable[[], Finding]) -> Iterator[Finding]:
+    """A look that may fail: its error is the finding."""
+    from models.errors import ModelError
+
+    try:
+        yield look()
+    except (ScreenError, ModelError) as error:
+        yield Finding(what, "not usable", ok=False, mend=str(error))

@@ -1,0 +1,114 @@
+"""Make a site, hold it alone, and open its database."""
+
+import fcntl
+import hashlib
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from sqlalchemy import Engine
+
+from worker.assets import asset
+from worker.config import CONFIG_NAME, Config, load_config
+from worker.errors import SiteBusy, UsageError
+from worker.filesystem import is_network
+from worker.store.database import open_database, require_current, upgrade
+
+_LOCK = ".lock"
+_SQLITE_URL = 'url = "sqlite:///screen.db"'
+
+
+def init_site(folder: Path) -> tuple[Config, str | None]:
+    """Make a new site in a new or empty folder: configuration, folders, database.
+
+    Returns its configuration, and a note when the database had to go elsewhere because `folder`
+    lies on a network filesystem. Raises UsageError when the folder is not empty.
+    """
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise UsageError(f"{folder} is not empty: name a new or an empty folder")
+    folder.mkdir(parents=True, exist_ok=True)
+    text = asset(CONFIG_NAME).read_text(encoding="utf-8")
+    note = None
+    if is_network(folder):
+        database = _local_database(folder)
+        text = text.replace(_SQLITE_URL, f'url = "sqlite:///{database}"')
+        note = f"{folder} lies on a network share: the database is {database}, on this machine"
+    (folder / CONFIG_NAME).write_text(text, encoding="utf-8")
+    config = load_config(folder / CONFIG_NAME)
+    for path in config.site.folders:
+        path.mkdir()
+        path.chmod(int(config.site.dir_mode, 8))
+    engine = open_database(config.database, create=True)
+    upgrade(engine)
+    engine.dispose()
+    return config, note
+
+
+def _local_database(folder: Path) -> Path:
+    """A file in the local state directory (XDG Base Directory), told apart by the site's path."""
+    state = Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state") / "screen"
+    state.mkdir(parents=True, exist_ok=True, mode=0o700)
+    digest = hashlib.sha256(os.fsencode(folder.resolve())).hexdigest()[:12]
+    return state / f"{folder.name}-{digest}.db"
+
+
+@contextmanager
+def hold_site(config: Config) -> Iterator[Engine]:
+    """Hold a site as its only worker and give its database, migrated.
+
+    Raises NotASite, or SiteBusy when another worker holds the site.
+    """
+    config.require_site()
+    descriptor = os.open(config.site.work / _LOCK, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise SiteBusy(
+                f"another worker (process {_holder(descriptor)}) holds {config.root}: "
+                "stop it first, one site has one worker"
+            ) from error
+        os.ftruncate(descriptor, 0)
+        os.pwrite(descriptor, str(os.getpid()).encode(), 0)
+        engine = open_database(config.database, create=True)
+        try:
+            upgrade(engine)
+            yield engine
+        finally:
+            engine.dispose()
+    finally:
+        os.close(descriptor)
+
+
+def holder(config: Config) -> int | None:
+    """Process id of the worker that holds the site, `None` when nobody does."""
+    try:
+        descriptor = os.open(config.site.work / _LOCK, os.O_RDWR | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return None
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return _holder(descriptor)
+    finally:
+        os.close(descriptor)
+    return None
+
+
+def _holder(descriptor: int) -> int:
+    return int(os.pread(descriptor, 32, 0) or b"0")
+
+
+@contextmanager
+def read_site(config: Config) -> Iterator[Engine]:
+    """Give the site's database for reading, beside a running worker.
+
+    Raises StoreError when it is missing or its schema is another one.
+    """
+    engine = open_database(config.database, read_only=True)
+    try:
+        require_current(engine)
+        yield engine
+    finally:
+        engine.dispose()
