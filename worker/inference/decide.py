@@ -48,8 +48,9 @@ def _outside_population(prediction: Prediction, card: Card, tags: Tags) -> str |
     population, age = card.population, tags.patient_age_years
     if age is not None and not population.min_age_years <= age <= population.max_age_years:
         return (
-            f"PatientAge is {age:g} years; the model was validated on {population.description}, "
-            f"{population.min_age_years:g} to {population.max_age_years:g} years old."
+            f"The patient is {int(age)} years old; the model was validated on "
+            f"{population.description}, {population.min_age_years:g} to "
+            f"{population.max_age_years:g} years old."
         )
     if prediction.guard_score > card.guard.threshold:
         return (

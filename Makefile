@@ -1,0 +1,52 @@
+# Two commands do all the set-up: `make demo` shows the program at work, `make test` checks it.
+
+PYTHON ?= python3
+BIN := .venv/bin
+PIP := $(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt
+
+.PHONY: help setup demo test lint types check bench clean
+
+help:  ## This list
+	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
+
+setup: .venv/installed  ## The program in .venv: .venv/bin/screen
+
+demo: .venv/demo  ## Screen 17 real films in a fresh site, demo-site/, and show the results
+	$(BIN)/python demo/demo.py demo-site
+
+test: .venv/test  ## All tests
+	$(BIN)/pytest
+
+lint: .venv/lint  ## Style
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: .venv/lint  ## Types, strict
+	$(BIN)/mypy
+
+check: lint types test  ## Everything that must be green
+
+bench: .venv/installed  ## Where the time goes, stage by stage
+	$(BIN)/python bench/bench.py
+
+clean:  ## Remove what these commands made
+	rm -rf .venv demo-site build dist
+
+.venv/bin/python:
+	$(PYTHON) -m venv .venv
+
+.venv/installed: pyproject.toml constraints.txt | .venv/bin/python
+	$(PIP) --editable .
+	@touch $@
+
+.venv/demo: .venv/installed
+	$(PIP) --editable '.[demo]'
+	@touch $@
+
+.venv/test: .venv/installed
+	$(PIP) --editable '.[test]'
+	@touch $@
+
+.venv/lint: .venv/installed
+	$(PIP) --editable '.[lint]'
+	@touch $@
