@@ -1,6 +1,7 @@
 """The configuration: read once, checked whole, then passed on in pieces."""
 
 import os
+import re
 import tomllib
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -14,8 +15,7 @@ CONFIG_NAME = "config.toml"
 
 
 def _octal(value: str) -> str:
-    mode = int(value, 8)
-    if mode & 0o007 or mode > 0o7777:
+    if not re.fullmatch("[0-7]{3,4}", value) or int(value, 8) & 0o007:
         raise ValueError("must be an octal mode without rights for the world, such as '0640'")
     return value
 
@@ -33,7 +33,7 @@ Positive = Annotated[float, Field(gt=0)]
 
 
 class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class Site(_Section):

@@ -17,7 +17,7 @@ from worker.errors import StoreError
 from worker.folders import display_name
 from worker.intake.found import INBOX, Found
 from worker.intake.inbox import Inbox, Look
-from worker.intake.shelf import free_name, put_away, write_sidecar
+from worker.intake.shelf import SIDECAR_SUFFIX, free_name, put_away, write_sidecar
 from worker.intake.watch import Watcher
 from worker.pipeline import Pipeline, Started
 from worker.report.site import broken_pages, render_again, write_worklist
@@ -50,7 +50,7 @@ class Shelves:
         folder = self.config.site.failed if failed else self.config.site.done
         taken = {path.name for path in self.given if path.parent == folder}
         name = free_name(folder, item.found.path.name, item.id, taken)
-        self.given.add(folder / name)
+        self.given.update((folder / name, folder / (name + SIDECAR_SUFFIX)))
         return name
 
 

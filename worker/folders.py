@@ -1,7 +1,6 @@
 """Walk folders the one way every command does."""
 
 import os
-import stat
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -21,7 +20,7 @@ def regular_files(path: Path) -> Iterator[Path]:
     for entry in ordered:
         if entry.is_dir(follow_symlinks=False):
             yield from regular_files(Path(entry.path))
-        elif stat.S_ISREG(entry.stat(follow_symlinks=False).st_mode):
+        elif entry.is_file(follow_symlinks=False):  # false, not an error, if it vanished
             yield Path(entry.path)
 
 

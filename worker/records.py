@@ -1,10 +1,14 @@
 """What is said of a film, in the words that scripts, database and reports share."""
 
+from __future__ import annotations
+
 from dataclasses import dataclass, fields
 from enum import StrEnum
+from typing import TYPE_CHECKING
 
-import numpy as np
-from numpy.typing import NDArray
+if TYPE_CHECKING:  # the command line must not wait for it
+    import numpy as np
+    from numpy.typing import NDArray
 
 
 class Decision(StrEnum):

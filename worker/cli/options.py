@@ -2,11 +2,12 @@
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from worker.config import Config, load_config
+if TYPE_CHECKING:
+    from worker.config import Config
 
 EXISTING = click.Path(exists=True, path_type=Path)
 
@@ -21,7 +22,9 @@ def config_option(command: Callable[..., Any]) -> Callable[..., Any]:
     )(command)
 
 
-def chosen_config(config_file: Path | None) -> Config:
+def chosen_config(config_file: Path | None) -> "Config":
     """The configuration that the command line asks for. Raises ConfigError."""
+    from worker.config import load_config
+
     from_group = click.get_current_context().find_root().obj
     return load_config(config_file or from_group)

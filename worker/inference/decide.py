@@ -12,7 +12,7 @@ OutsidePopulation = Literal["refuse", "mark"]
 
 @dataclass(frozen=True)
 class Verdict:
-    """A decision with its reason (`None` unless refused or marked) and one sentence."""
+    """A decision; `reason` and `message` say why a film was refused or marked, else empty."""
 
     decision: Decision
     reason: Reason | None
@@ -63,8 +63,7 @@ def _outside_population(prediction: Prediction, card: Card, tags: Tags) -> str |
 def _answer(probability: float, card: Card) -> Verdict:
     low, high = card.decision.indeterminate
     if low < probability < high:
-        message = f"The score lies in the abstention band {low:.2f} to {high:.2f}: a human decides."
-        return Verdict(Decision.INDETERMINATE, None, message)
+        return Verdict(Decision.INDETERMINATE, None, "")
     if probability >= card.decision.threshold:
-        return Verdict(Decision.PNEUMONIA, None, "The score lies above the threshold.")
-    return Verdict(Decision.NORMAL, None, "The score lies below the threshold.")
+        return Verdict(Decision.PNEUMONIA, None, "")
+    return Verdict(Decision.NORMAL, None, "")

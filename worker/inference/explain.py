@@ -6,7 +6,7 @@ from models.architectures import Answer
 
 
 def evidence(answer: Answer, head_weight: Tensor, slope: float) -> Tensor:
-    """What each cell of the last feature maps adds to the calibrated log-odds of PNEUMONIA.
+    """The evidence in each cell of the last feature maps, in calibrated log-odds of PNEUMONIA.
 
     Gives (N, h, w) from `answer.maps` (N, C, h, w) and `head_weight` (2, C). With z the margin
     (PNEUMONIA logit − NORMAL logit) the mean over the cells plus slope × (bias difference) is

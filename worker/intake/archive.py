@@ -15,9 +15,9 @@ def archive_files(given: Path) -> Iterator[Found]:
     root = given.resolve()
     source = display_name(root)
     for path in regular_files(given):
+        where = root / path.relative_to(given)
         try:
-            status = path.stat(follow_symlinks=False)
+            status = where.stat(follow_symlinks=False)
         except FileNotFoundError:
             continue
-        where = root / path.relative_to(given)
         yield Found(source, display_name(path), where, status.st_size, status.st_mtime_ns)

@@ -67,6 +67,7 @@ class Inbox:
         """Scan the inbox. Raises OSError when it cannot be read: absence says nothing of films."""
         ready, unsettled, incomplete = [], [], []
         seen = {}
+        self._site.inbox.stat()  # raises when the share is gone
         for path in regular_files(self._site.inbox):
             if is_temporary(path.name):
                 continue
@@ -116,6 +117,9 @@ class Inbox:
         except FileNotFoundError:
             folder.rmdir()
             return None
+        except OSError:
+            folder.rmdir()
+            raise
         if Signature.of(claimed) != candidate.signature:
             log.info("claim %s: the file was still being written, it goes back", claim)
             put_back(claimed, path)

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from worker.config import Site
 from worker.filesystem import write_atomic
+from worker.folders import display_name
 
 _LONGEST_NAME_BYTES = 255
 SIDECAR_SUFFIX = ".json"
@@ -15,14 +16,17 @@ SIDECAR_SUFFIX = ".json"
 def free_name(folder: Path, name: str, file_id: int, taken: Container[str]) -> str:
     """A name that is free in `folder`, for the file and a sidecar: its own, else with its number.
 
-    The extension is kept; names stay within 255 bytes with the sidecar's suffix.
+    The extension is kept; names stay within 255 bytes with the sidecar's suffix, and are text that
+    the database can hold.
     """
+    name = display_name(Path(name))
     stem, extension = Path(name).stem, Path(name).suffix
     for candidate in (name, f"{stem}-{file_id}{extension}", f"film-{file_id}{extension}"):
         sidecar = candidate + SIDECAR_SUFFIX
-        if len(os.fsencode(sidecar)) > _LONGEST_NAME_BYTES or candidate in taken:
+        if len(os.fsencode(sidecar)) > _LONGEST_NAME_BYTES:
             continue
-        if not any(os.path.lexists(folder / each) for each in (candidate, sidecar)):
+        names = (candidate, sidecar)
+        if not any(each in taken or os.path.lexists(folder / each) for each in names):
             return candidate
     return f"film-{file_id}"
 

@@ -34,8 +34,9 @@ class ModelFacts:
 class FilmView:
     """One screened film, for its page.
 
-    `evidence` is float32 (h, w): what each cell of the model's grid adds to the log-odds of
-    PNEUMONIA; `None` when the model gave no map. `picture` is the grey JPEG. `page` is the page's
+    `evidence` is float32 (h, w): the evidence for PNEUMONIA in each cell of the model's grid, in
+    log-odds; its mean plus a constant of the model is the film's score. `None` when the model
+    gave no map. `picture` is the grey JPEG. `page` is the page's
     path below reports/.
     """
 
