@@ -13,14 +13,15 @@ from pathlib import Path
 from sqlalchemy import Engine
 
 from worker.config import Config
-from worker.errors import StoreError
+from worker.errors import DecoderUnavailable, StoreError
+from worker.filesystem import remove_temporary
 from worker.folders import display_name
 from worker.intake.found import INBOX, Found
 from worker.intake.inbox import Inbox, Look
 from worker.intake.shelf import SIDECAR_SUFFIX, free_name, put_away, write_sidecar
 from worker.intake.watch import Watcher
 from worker.pipeline import Pipeline, Started
-from worker.report.site import broken_pages, render_again, write_worklist
+from worker.report.site import broken_pages, render_again, report_folders, write_worklist
 from worker.store.work import (
     Finished,
     Item,
@@ -34,6 +35,7 @@ from worker.store.work import (
 log = logging.getLogger(__name__)
 
 _WORKLIST_EVERY_S = 5.0  # while films keep coming
+_WORKLIST_SHARE = 0.1  # of the time, at the most, goes into writing it
 _PAUSES_S = (1.0, 2.0, 5.0, 10.0, 30.0)  # between attempts while disk, share or database refuse
 _LOOKS_PER_SETTLING = 4
 
@@ -79,6 +81,7 @@ class Daemon:
         self._finished: deque[Item] = deque()  # committed, not yet put away
         self._oldest = 0.0
         self._worklist_at = float("-inf")
+        self._worklist_every_s = _WORKLIST_EVERY_S
         self._worklist_due = True
         self._stop = threading.Event()
         self._wake = threading.Event()
@@ -124,6 +127,8 @@ class Daemon:
         self._claimed = []
         for folder in sorted(path for path in self._config.site.work.iterdir() if path.is_dir()):
             self._take_up(folder)
+        for folder in [*report_folders(self._config.site), self._config.site.failed]:
+            remove_temporary(folder)
         broken = broken_pages(self._config.site, self._engine)
         without = render_again(self._config.site, self._engine, broken)
         if broken:
@@ -158,9 +163,12 @@ class Daemon:
         self._record()
         if self._is_due(look):
             self._screen()
-        if self._now() - self._worklist_at >= _WORKLIST_EVERY_S or not look.unsettled:
+        if not look.unsettled or self._worklist_is_old():
             self._write_worklist()
         return look
+
+    def _worklist_is_old(self) -> bool:
+        return self._now() - self._worklist_at >= self._worklist_every_s
 
     def _record(self) -> None:
         if not self._claimed:
@@ -211,7 +219,7 @@ class Daemon:
         self._finished.extend(items)
         self._worklist_due = True
         self._put_away()
-        if self._now() - self._worklist_at >= _WORKLIST_EVERY_S:
+        if self._worklist_is_old():
             self._write_worklist()
 
     def _put_away(self) -> None:
@@ -236,9 +244,12 @@ class Daemon:
 
     def _write_worklist(self) -> None:
         if self._worklist_due:
+            before = self._now()
             write_worklist(self._config.site, self._engine, self._clock())
             self._worklist_due = False
             self._worklist_at = self._now()
+            took_s = self._worklist_at - before
+            self._worklist_every_s = max(_WORKLIST_EVERY_S, took_s / _WORKLIST_SHARE)
 
     def finish_up(self) -> None:
         """Leave everything that is committed in its place, and the worklist true."""
@@ -260,7 +271,7 @@ class Daemon:
         while True:
             try:
                 return step()
-            except (OSError, StoreError) as error:
+            except (OSError, StoreError, DecoderUnavailable) as error:
                 pause_s = _PAUSES_S[min(attempt, len(_PAUSES_S) - 1)]
                 log.error("intake paused, trying again in %g s: %s", pause_s, _cause(error))
                 attempt += 1
@@ -268,6 +279,6 @@ class Daemon:
                     return None
 
 
-def _cause(error: OSError | StoreError) -> str:
+def _cause(error: OSError | StoreError | DecoderUnavailable) -> str:
     """What refused, without names of files."""
-    return str(error) if isinstance(error, StoreError) else os.strerror(error.errno or 0)
+    return os.strerror(error.errno or 0) if isinstance(error, OSError) else str(error)

@@ -6,6 +6,7 @@ ScreenError                     exit 1
 │   └── NotASite                exit 2  not-a-site
 ├── SiteBusy                    exit 1  site-busy
 ├── NothingRead                 exit 1  nothing-read
+├── DecoderUnavailable          exit 1  decoder-unavailable
 ├── StoreError                  exit 1  database
 │   └── NetworkFilesystem       exit 2  network-filesystem
 └── FilmError                   exit 3  one film's failure, never the program's
@@ -65,6 +66,12 @@ class NothingRead(ScreenError):
     """Not one file of the request could be read."""
 
     slug = "nothing-read"
+
+
+class DecoderUnavailable(ScreenError):
+    """The decoder processes do not start or were closed; no film is to blame."""
+
+    slug = "decoder-unavailable"
 
 
 class StoreError(ScreenError):

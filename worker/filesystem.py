@@ -1,6 +1,7 @@
 """What kind of filesystem a path lies on, and writing files so that a crash leaves no half."""
 
 import os
+import tempfile
 from pathlib import Path
 
 _NETWORK = frozenset(
@@ -10,6 +11,9 @@ _NETWORK = frozenset(
         *("fuse.sshfs", "fuse.s3fs", "fuse.rclone", "fuse.davfs"),
     }
 )
+
+
+_TEMPORARY_PREFIX, _TEMPORARY_SUFFIX = ".screen-", ".tmp"
 
 
 def filesystem_type(path: Path, mounts: Path = Path("/proc/self/mountinfo")) -> str:
@@ -42,15 +46,24 @@ def write_atomic(path: Path, data: bytes, mode: int, *, sync: bool = False) -> N
     With `sync` the content is on the disk before the rename; the folder is the caller's.
     Raises OSError.
     """
-    temporary = path.with_name(f".{path.name}.tmp")
-    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode)
-    with os.fdopen(descriptor, "wb") as file:
-        os.fchmod(descriptor, mode)
-        file.write(data)
-        file.flush()
-        if sync:
-            os.fsync(descriptor)
-    temporary.replace(path)
+    descriptor, temporary = tempfile.mkstemp(_TEMPORARY_SUFFIX, _TEMPORARY_PREFIX, path.parent)
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            os.fchmod(descriptor, mode)
+            file.write(data)
+            file.flush()
+            if sync:
+                os.fsync(descriptor)
+        Path(temporary).replace(path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+
+
+def remove_temporary(folder: Path) -> None:
+    """Remove what `write_atomic` left in a folder when the process was killed."""
+    for path in folder.glob(f"{_TEMPORARY_PREFIX}*{_TEMPORARY_SUFFIX}"):
+        path.unlink(missing_ok=True)
 
 
 def sync_folder(path: Path) -> None:

@@ -71,7 +71,7 @@ def hold_site(config: Config) -> Iterator[Engine]:
             ) from error
         os.ftruncate(descriptor, 0)
         os.pwrite(descriptor, str(os.getpid()).encode(), 0)
-        engine = open_database(config.database, create=True)
+        engine = open_database(config.database)
         try:
             upgrade(engine)
             yield engine

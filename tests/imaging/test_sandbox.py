@@ -22,6 +22,7 @@ from worker.config import Decode
 from worker.errors import (
     DecoderCrashed,
     DecoderTimeout,
+    DecoderUnavailable,
     FilmError,
     LostFile,
     NotAFilm,
@@ -31,7 +32,7 @@ from worker.errors import (
 from worker.imaging import prepare, wire
 from worker.imaging.decode import decode
 from worker.imaging.limits import DecodeLimits
-from worker.imaging.sandbox import DecoderPool, DecoderUnavailable
+from worker.imaging.sandbox import DecoderPool
 from worker.records import PreparedFilm, Reason
 
 WAIT_S = 60
@@ -238,7 +239,7 @@ ORPHAN = """
 import sys, time
 from pathlib import Path
 from worker.imaging.limits import DecodeLimits, PrepareSettings
-from worker.imaging.sandbox import DecoderPool, DecoderUnavailable
+from worker.imaging.sandbox import DecoderPool
 pool = DecoderPool(PrepareSettings(224, 0.5, 99.5, 512, 85), DecodeLimits(), 1)
 pool.submit(Path(sys.argv[1])).result(60)
 print(pool.pids()[0], flush=True)

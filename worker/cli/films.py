@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from worker.cli.options import EXISTING, chosen_config, config_option
+from worker.cli.options import EXISTING, Unlisted, chosen_config, config_option
 
 if TYPE_CHECKING:
     from models.cards import Card
@@ -57,9 +57,9 @@ def classify(
     config = chosen_config(config_file)
     if overlay:
         overlay.mkdir(parents=True, exist_ok=True)
-    unread = 0
+    unread, unlisted = 0, Unlisted()
     with Screener(config, model) as screener:
-        files = chain.from_iterable(regular_files(path) for path in paths)
+        files = chain.from_iterable(regular_files(path, unlisted) for path in paths)
         found = run_classify(screener, files, config.batch.size, config.decode.max_file_mb)
         for one in found:
             click.echo(json.dumps(asdict(one.record)) if as_json else _line(one))
@@ -68,6 +68,7 @@ def classify(
             unread += one.film is None and one.record.reason != "not-a-film"
     if unread:
         click.echo(f"screen: {unread} files could not be read, see above", err=True)
+    if unread or unlisted.folders:
         sys.exit(3)
 
 

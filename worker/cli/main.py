@@ -88,6 +88,10 @@ def main() -> None:
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = 0
+    except OSError as error:
+        where = f": {error.filename}" if error.filename else ""
+        click.echo(f"screen: {error.strerror or error}{where}", err=True)
+        code = 1
     except Exception as error:
         code = _model_error(error)
     sys.exit(code if isinstance(code, int) else 0)

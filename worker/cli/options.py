@@ -12,6 +12,19 @@ if TYPE_CHECKING:
 EXISTING = click.Path(exists=True, path_type=Path)
 
 
+class Unlisted:
+    """Folders that could not be listed during a walk: said on stderr, once each."""
+
+    def __init__(self) -> None:
+        self.folders: set[str] = set()
+
+    def __call__(self, error: OSError) -> None:
+        """Note one; the walk goes on."""
+        if error.filename not in self.folders:
+            self.folders.add(error.filename)
+            click.echo(f"screen: cannot list {error.filename!r}: {error.strerror}", err=True)
+
+
 def config_option(command: Callable[..., Any]) -> Callable[..., Any]:
     """Add `--config` after the command's name too; it wins over the group's."""
     return click.option(

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from worker.cli.options import EXISTING, chosen_config, config_option
+from worker.cli.options import EXISTING, Unlisted, chosen_config, config_option
+from worker.errors import ScreenError
 
 if TYPE_CHECKING:
     from sqlalchemy import Engine
@@ -23,7 +24,11 @@ if TYPE_CHECKING:
 def _run(
     engine: "Engine", config: "Config", screener: "Screener", kind: str, source: str
 ) -> Iterator[tuple[int, int]]:
-    """Record a run around some work; gives (run id, model id)."""
+    """Record a run around some work; gives (run id, model id).
+
+    An error of the program leaves the run open, as its death would: the next run then counts it
+    against the films in hand. What disk, database or user refuse blames no film.
+    """
     from worker.store.work import begin_run, end_run, register_model
 
     model_id = register_model(engine, screener.card, screener.preprocessing, datetime.now(UTC))
@@ -38,8 +43,10 @@ def _run(
     )
     try:
         yield run_id, model_id
-    finally:
+    except (ScreenError, OSError, KeyboardInterrupt):
         end_run(engine, run_id, datetime.now(UTC))
+        raise
+    end_run(engine, run_id, datetime.now(UTC))
 
 
 @click.command()
@@ -85,9 +92,11 @@ def watch(once: bool, config_file: Path | None) -> None:
             daemon.run()
             return
         look = daemon.drain()
-    for path in look.incomplete:
-        click.echo(f"screen: left in the inbox, still incomplete: {str(path)!r}", err=True)
-    if look.incomplete:
+    left = {"still incomplete": look.incomplete, "cannot be moved, check rights": look.untakable}
+    for why, paths in left.items():
+        for path in paths:
+            click.echo(f"screen: left in the inbox, {why}: {str(path)!r}", err=True)
+    if any(left.values()):
         sys.exit(3)
 
 
@@ -119,7 +128,8 @@ def backfill(
     from worker.store.work import begin_recovery
 
     config = chosen_config(config_file).require_site()
-    total = sum(1 for path in paths for _ in archive_files(path))
+    unlisted = Unlisted()
+    total = sum(1 for path in paths for _ in archive_files(path, unlisted))
     if dry_run:
         click.echo(f"{total} files to look at; nothing was done")
         return
@@ -133,7 +143,7 @@ def backfill(
         Progress(total) as progress,
     ):
         begin_recovery(engine)
-        files = (found for path in paths for found in archive_files(path))
+        files = (found for path in paths for found in archive_files(path, unlisted))
         run_backfill(
             engine,
             Pipeline(engine, screener, config, run_id=run_id, model_id=model_id),
@@ -147,5 +157,5 @@ def backfill(
         page = write_worklist(config.site, engine, datetime.now(UTC))
     click.echo(progress.summary())
     click.echo(f"report: {page}")
-    if progress.counts["failed"]:
+    if progress.counts["failed"] or unlisted.folders:
         sys.exit(3)

@@ -6,7 +6,7 @@ from concurrent.futures import Future
 from pathlib import Path
 from types import TracebackType
 
-from worker.errors import FilmError, ScreenError
+from worker.errors import DecoderUnavailable, FilmError
 from worker.imaging.limits import DecodeLimits, PrepareSettings
 from worker.imaging.process import DecoderProcess
 from worker.records import PreparedFilm
@@ -14,12 +14,6 @@ from worker.records import PreparedFilm
 _START_TRIES = 2
 
 _Job = tuple[Path, "Future[PreparedFilm]"]
-
-
-class DecoderUnavailable(ScreenError):
-    """Decoder processes do not start, or the pool was closed; no film is to blame."""
-
-    slug = "decoder-unavailable"
 
 
 class DecoderPool:

@@ -1,5 +1,6 @@
 """The inbox: look, let settle, claim by rename. The scan decides; events only wake it."""
 
+import errno
 import logging
 import os
 import uuid
@@ -15,6 +16,7 @@ from worker.intake.found import INBOX, Found
 
 log = logging.getLogger(__name__)
 
+_THIS_FILE_ONLY = (errno.EACCES, errno.EPERM, errno.EXDEV)  # others speak of the whole share
 _LOOKS = 3  # a file is settled after this many equal looks at the least
 _TEMPORARY_SUFFIXES = (".part", ".filepart", ".crdownload", ".tmp", ".temp", ".partial", ".swp")
 
@@ -43,11 +45,16 @@ class _Candidate:
 
 @dataclass(frozen=True)
 class Look:
-    """One look at the inbox: files ready to be claimed, and files that wait or stay incomplete."""
+    """One look at the inbox: files by what can be done with them.
+
+    They are ready to be claimed, still changing, settled but incomplete, or untakable: the
+    system does not let us move them.
+    """
 
     ready: tuple[Path, ...]
     unsettled: tuple[Path, ...]
     incomplete: tuple[Path, ...]
+    untakable: tuple[Path, ...] = ()
 
 
 class Inbox:
@@ -61,14 +68,16 @@ class Inbox:
     ) -> None:
         self._site, self._watch, self._complete = site, watch, complete
         self._candidates: dict[Path, _Candidate] = {}
+        self._untakable: dict[Path, Signature] = {}
+        self._unlistable: set[str] = set()
         self.settle_s = watch.settle_network_s if is_network(site.inbox) else watch.settle_s
 
     def look(self, now: float) -> Look:
         """Scan the inbox. Raises OSError when it cannot be read: absence says nothing of films."""
-        ready, unsettled, incomplete = [], [], []
+        ready, unsettled, incomplete, untakable = [], [], [], []
         seen = {}
         self._site.inbox.stat()  # raises when the share is gone
-        for path in regular_files(self._site.inbox):
+        for path in regular_files(self._site.inbox, self._pass_over):
             if is_temporary(path.name):
                 continue
             try:
@@ -77,14 +86,24 @@ class Inbox:
                 continue
             seen[path] = candidate
             age = now - candidate.since
-            if candidate.looks < _LOOKS or age < self.settle_s:
+            if self._untakable.get(path) == candidate.signature:
+                untakable.append(path)
+            elif candidate.looks < _LOOKS or age < self.settle_s:
                 unsettled.append(path)
             elif self._is_complete(path) or age >= self._watch.incomplete_after_s:
                 ready.append(path)
             else:
                 incomplete.append(path)
         self._candidates = seen
-        return Look(tuple(ready), tuple(unsettled), tuple(incomplete))
+        return Look(tuple(ready), tuple(unsettled), tuple(incomplete), tuple(untakable))
+
+    def _pass_over(self, error: OSError) -> None:
+        """Pass over a sub-folder that cannot be listed, saying so once; not the inbox itself."""
+        if Path(error.filename) == self._site.inbox:
+            raise error
+        if error.filename not in self._unlistable and not isinstance(error, FileNotFoundError):
+            self._unlistable.add(error.filename)
+            log.warning("a folder in the inbox cannot be listed: %s", error.strerror)
 
     def _update(self, path: Path, now: float) -> _Candidate:
         signature = Signature.of(path)
@@ -103,7 +122,8 @@ class Inbox:
     def claim(self, path: Path) -> Found | None:
         """Move a ready file to a folder of its own below work/; `None` if it was not to be had.
 
-        A file that changed since the last look goes back and settles again.
+        A file that changed since the last look goes back and settles again; one that the system
+        does not let us move is left until it changes. Raises OSError when the share refuses.
         """
         candidate = self._candidates.pop(path, None)
         if candidate is None:
@@ -117,9 +137,13 @@ class Inbox:
         except FileNotFoundError:
             folder.rmdir()
             return None
-        except OSError:
+        except OSError as error:
             folder.rmdir()
-            raise
+            if error.errno not in _THIS_FILE_ONLY:
+                raise
+            self._untakable[path] = candidate.signature
+            log.warning("a file cannot be taken from the inbox: %s", error.strerror)
+            return None
         if Signature.of(claimed) != candidate.signature:
             log.info("claim %s: the file was still being written, it goes back", claim)
             put_back(claimed, path)

@@ -68,10 +68,14 @@ def write_page(site: Site, view: FilmView) -> None:
     write_atomic(site.reports / view.page, html, int(site.file_mode, 8))
 
 
+def report_folders(site: Site) -> list[Path]:
+    """reports/ and the folders below it."""
+    return [site.reports, site.reports / PAGES, site.reports / PICTURES]
+
+
 def make_folders(site: Site) -> None:
     """Make the folders below reports/, with the site's mode whatever the umask is."""
-    for name in (PAGES, PICTURES):
-        folder = site.reports / name
+    for folder in report_folders(site):
         if not folder.is_dir():
             folder.mkdir()
             folder.chmod(int(site.dir_mode, 8))

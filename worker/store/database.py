@@ -11,7 +11,7 @@ from alembic.script import ScriptDirectory
 from alembic.util import CommandError
 from sqlalchemy import Connection, Engine, create_engine, event
 from sqlalchemy.engine import ExceptionContext, make_url
-from sqlalchemy.exc import ArgumentError, OperationalError
+from sqlalchemy.exc import ArgumentError, DatabaseError, OperationalError
 
 from worker.assets import asset
 from worker.config import Database
@@ -69,8 +69,12 @@ def _set_read_only_pragmas(connection: Any, _record: Any) -> None:
 
 
 def _explain_error(context: ExceptionContext) -> None:
-    """Turn what the database refuses for now (locked, full, gone) into a StoreError."""
-    if isinstance(context.sqlalchemy_exception, OperationalError):
+    """Turn what the database refuses (locked, full, gone, damaged) into a StoreError.
+
+    Other subclasses of DatabaseError, such as a broken constraint, are errors of the program.
+    """
+    error = context.sqlalchemy_exception
+    if isinstance(error, OperationalError) or type(error) is DatabaseError:
         raise StoreError(
             f"the database refused: {context.original_exception}. If another program holds it, "
             "close that; see also 'screen db check'"

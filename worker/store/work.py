@@ -15,6 +15,8 @@ from worker import __version__
 from worker.intake.found import INBOX, Found
 from worker.store.tables import Failure, File, Model, Run
 
+_ASKED_AT_ONCE = 200  # rows per question: statements have a limit of variables
+
 
 @dataclass(frozen=True)
 class Item:
@@ -76,8 +78,10 @@ def begin_run(
 
 
 def end_run(engine: Engine, run_id: int, now: datetime) -> None:
-    """Record the end of a run."""
+    """Record the end of a run that ended in order: no film in its hands is to blame."""
+    in_hand = update(File).where(File.run_id == run_id, File.state == "attempted")
     with Session(engine) as session, session.begin():
+        session.execute(in_hand.values(state="waiting"))
         session.execute(update(Run).where(Run.id == run_id).values(finished_at=now))
 
 
@@ -94,13 +98,12 @@ def record(
     with Session(engine) as session, session.begin():
         session.execute(insert(File).on_conflict_do_nothing(), rows)
         known: dict[_Key, File] = {}
-        for source in {each.source for each in found}:
-            paths = [os.fsencode(each.path) for each in found if each.source == source]
-            known |= _known(session, source, paths, model_id)
-    keyed = ((each, known[_key(each)]) for each in found)
+        for start in range(0, len(found), _ASKED_AT_ONCE):
+            known |= _known(session, found[start : start + _ASKED_AT_ONCE], model_id)
+    by_key = {_key(each): each for each in found}  # a file that was given twice is one file
     return [
         Item(row.id, each, row.strikes, row.worker_deaths)
-        for each, row in keyed
+        for each, row in ((each, known[key]) for key, each in by_key.items())
         if row.state in ("waiting", "attempted")
     ]
 
@@ -120,20 +123,22 @@ def _row(found: Found, run_id: int, model_id: int, now: datetime) -> dict[str, o
     }
 
 
-_Key = tuple[bytes, int, int, str]
+_Key = tuple[str, bytes, int, int, str]
 
 
 def _key(found: Found) -> _Key:
-    return (os.fsencode(found.path), found.size, found.mtime_ns, found.claim)
+    return (found.source, os.fsencode(found.path), found.size, found.mtime_ns, found.claim)
 
 
-def _known(session: Session, source: str, paths: list[bytes], model_id: int) -> dict[_Key, File]:
+def _known(session: Session, found: Sequence[Found], model_id: int) -> dict[_Key, File]:
+    sources = {each.source for each in found}
+    paths = [os.fsencode(each.path) for each in found]
     asked = select(File).where(
-        File.source == source, File.path.in_(paths), File.model_id == model_id
+        File.source.in_(sources), File.path.in_(paths), File.model_id == model_id
     )
     rows = session.scalars(asked).all()
     session.expunge_all()
-    return {(row.path, row.size, row.mtime_ns, row.claim): row for row in rows}
+    return {(row.source, row.path, row.size, row.mtime_ns, row.claim): row for row in rows}
 
 
 def begin_attempt(engine: Engine, items: Iterable[Item], run_id: int, model_id: int) -> None:

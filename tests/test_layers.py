@@ -1,0 +1,129 @@
+"""Each layer imports only those before it; what is heavy or dangerous stays where it belongs."""
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+
+# From the ground up. Within one line nobody imports a neighbour, except inside the same package.
+LAYERS = (
+    ("worker",),
+    ("worker.errors", "worker.assets", "worker.records"),
+    ("worker.filesystem", "worker.folders", "worker.csvtext"),
+    ("worker.config", "worker.labels"),
+    ("worker.imaging",),
+    ("worker.intake",),
+    ("models",),
+    ("worker.inference",),
+    ("worker.screening",),
+    ("worker.store",),
+    ("worker.report",),
+    ("worker.pipeline", "worker.site"),
+    ("worker.daemon", "worker.backfill", "worker.classify", "worker.evaluate", "worker.train"),
+    ("worker.doctor",),
+    ("worker.cli",),
+    ("worker.__main__",),
+)
+RANK = {name: rank for rank, layer in enumerate(LAYERS) for name in layer}
+MODULES = sorted(
+    path for package in ("worker", "models") for path in (ROOT / package).rglob("*.py")
+)
+
+
+def module_name(path: Path) -> str:
+    parts = path.relative_to(ROOT).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+def imports(path: Path) -> Iterator[tuple[str, str | None]]:
+    """(module, name taken from it) of every import, wherever it stands in the file."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from ((alias.name, None) for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            yield from ((node.module or "." * node.level, alias.name) for alias in node.names)
+
+
+def layer_of(module: str) -> str:
+    """`worker.imaging.dicom` → `worker.imaging`; a module of no layer comes back as it is."""
+    parts = module.split(".")
+    return next((n for i in range(len(parts), 0, -1) if (n := ".".join(parts[:i])) in RANK), module)
+
+
+def layers_used(path: Path) -> set[str]:
+    used = set()
+    for module, name in imports(path):
+        if module.split(".")[0] in ("worker", "models"):
+            longer = f"{module}.{name}"
+            used.add(layer_of(longer if longer in RANK else module))
+    return used
+
+
+@pytest.fixture(params=MODULES, ids=module_name)
+def path(request):
+    return request.param
+
+
+def test_every_module_has_a_layer(path):
+    name = module_name(path)
+    assert name == "worker" or layer_of(name) != "worker", f"give {name} its place in LAYERS"
+
+
+def test_a_module_imports_only_layers_before_its_own(path):
+    own = layer_of(module_name(path))
+    too_high = {n for n in layers_used(path) if RANK[n] >= RANK[own] and n != own}
+    assert not too_high
+
+
+def test_models_never_import_the_worker(path):
+    if module_name(path).startswith("models"):
+        assert not [module for module, _ in imports(path) if module.split(".")[0] == "worker"]
+
+
+def test_imports_are_absolute(path):
+    assert not [module for module, _ in imports(path) if module.startswith(".")]
+
+
+ALLOWED = {
+    "torch": {"models", "worker.inference", "worker.train"},
+    "torchvision": {"models"},
+    "pydicom": {"worker.imaging"},
+    "alembic": {"worker.store"},
+    "watchdog": {"worker.intake"},
+    "click": {"worker.cli"},
+    "tqdm": {"worker.cli"},
+    "jinja2": {"worker.report"},
+    "sklearn": {"worker.evaluate", "worker.train"},
+    "pickle": set(),
+    "sqlite3": set(),
+}
+
+
+def test_a_package_is_imported_only_where_it_belongs(path):
+    own = layer_of(module_name(path))
+    tops = {module.split(".")[0] for module, _ in imports(path)}
+    assert not {top for top in tops & ALLOWED.keys() if own not in ALLOWED[top]}
+
+
+def test_only_the_store_knows_more_of_sqlalchemy_than_the_type_of_an_engine(path):
+    if layer_of(module_name(path)) == "worker.store":
+        return
+    used = {(m, n) for m, n in imports(path) if m.split(".")[0] == "sqlalchemy"}
+    assert used <= {("sqlalchemy", "Engine")}
+
+
+@pytest.mark.parametrize(
+    "module", ["worker.cli.main", *(f"worker.cli.{n}" for n in ("films", "work", "results"))]
+)
+def test_help_waits_for_no_heavy_import(module):
+    heavy = "{'torch', 'cv2', 'sqlalchemy', 'pydicom', 'sklearn', 'watchdog'}"
+    code = f"import sys, {module}; print(sorted({heavy} & sys.modules.keys()))"
+    found = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    assert found.stdout.strip() == "[]"
