@@ -9,6 +9,7 @@ import os
 import tempfile
 import time
 from collections.abc import Callable, Sequence
+from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -42,7 +43,7 @@ def main() -> None:
     print(f"{len(sources)} films from {folder.name}/, {os.cpu_count()} cores")
     with tempfile.TemporaryDirectory() as scratch:
         config, _ = init_site(Path(scratch) / "site")
-        with Screener(load_config(config.source)) as screener:
+        with closing(Screener(load_config(config.source))) as screener:
             stages = in_process(screener, config, sources)
             archive = make_archive(Path(scratch) / "archive", sources, count)
             whole, page = whole_backfill(screener, config, archive, count)

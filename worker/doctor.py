@@ -5,6 +5,7 @@ import platform
 import shutil
 import time
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 
@@ -82,7 +83,7 @@ def _model(config: Config) -> Finding:
 
     from worker.screening import Screener
 
-    with Screener(config) as screener:
+    with closing(Screener(config)) as screener:
         engine, size = screener.engine, screener.card.input.size_px
         films = np.zeros((16, size, size), dtype=np.float32)
         engine.predict(films)

@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,7 +29,7 @@ class Answered:
 
 
 class Screener:
-    """Decodes, predicts and decides. Close it, or use it as a context, to end its processes."""
+    """Decodes, predicts and decides. Close it to end its processes."""
 
     def __init__(self, config: Config, model_name: str | None = None) -> None:
         """Load and verify the model. Raises ModelError or ConfigError."""
@@ -111,14 +110,3 @@ class Screener:
     def close(self) -> None:
         """End the decoder processes."""
         self._pool.close()
-
-    def __enter__(self) -> "Screener":
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()

@@ -3,6 +3,7 @@
 import json
 import sys
 from collections.abc import Sequence
+from contextlib import closing
 from dataclasses import asdict
 from itertools import chain
 from pathlib import Path
@@ -58,7 +59,7 @@ def classify(
     if overlay:
         overlay.mkdir(parents=True, exist_ok=True)
     unread, unlisted = 0, Unlisted()
-    with Screener(config, model) as screener:
+    with closing(Screener(config, model)) as screener:
         files = chain.from_iterable(regular_files(path, unlisted) for path in paths)
         found = run_classify(screener, files, config.batch.size, config.decode.max_file_mb)
         for one in found:
@@ -136,7 +137,7 @@ def evaluate(
 
     config = chosen_config(config_file)
     truth = list(labels_csv(labels, folder) if labels else class_folders(folder))
-    with Screener(config, model) as screener:
+    with closing(Screener(config, model)) as screener:
         paths = (film.path for film in truth)
         found = run_classify(screener, paths, config.batch.size, config.decode.max_file_mb)
         scored = [

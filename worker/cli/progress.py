@@ -2,7 +2,6 @@
 
 from collections import Counter
 from collections.abc import Sequence
-from types import TracebackType
 
 from tqdm import tqdm
 
@@ -42,13 +41,6 @@ class Progress:
         names = (*_SHOWN, "finished before")
         return ", ".join(f"{name} {self.counts[name]}" for name in names)
 
-    def __enter__(self) -> "Progress":
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def close(self) -> None:
+        """Leave the bar as it stands."""
         self._bar.close()

@@ -1,9 +1,9 @@
 """Commands that screen into a site: `screen watch`, `screen backfill`."""
 
-import contextlib
 import signal
 import sys
 from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from worker.screening import Screener
 
 
-@contextlib.contextmanager
+@contextmanager
 def _run(
     engine: "Engine", config: "Config", screener: "Screener", kind: str, source: str
 ) -> Iterator[tuple[int, int]]:
@@ -71,7 +71,7 @@ def watch(once: bool, config_file: Path | None) -> None:
     config = chosen_config(config_file)
     with (
         hold_site(config) as engine,
-        Screener(config) as screener,
+        closing(Screener(config)) as screener,
         _run(engine, config, screener, "watch", "inbox") as (run_id, model_id),
     ):
 
@@ -120,6 +120,7 @@ def backfill(
     """
     from worker.backfill import backfill as run_backfill
     from worker.cli.progress import Progress
+    from worker.folders import display_name
     from worker.intake.archive import archive_files
     from worker.pipeline import Pipeline
     from worker.report.site import write_worklist
@@ -128,6 +129,7 @@ def backfill(
     from worker.store.work import begin_recovery
 
     config = chosen_config(config_file).require_site()
+    paths = tuple({path.resolve(): path for path in paths}.values())  # named twice is still one
     unlisted = Unlisted()
     total = sum(1 for path in paths for _ in archive_files(path, unlisted))
     if dry_run:
@@ -135,12 +137,12 @@ def backfill(
         return
     with (
         hold_site(config) as engine,
-        Screener(config) as screener,
-        _run(engine, config, screener, "backfill", ", ".join(map(str, paths))) as (
+        closing(Screener(config)) as screener,
+        _run(engine, config, screener, "backfill", ", ".join(map(display_name, paths))) as (
             run_id,
             model_id,
         ),
-        Progress(total) as progress,
+        closing(Progress(total)) as progress,
     ):
         begin_recovery(engine)
         files = (found for path in paths for found in archive_files(path, unlisted))

@@ -46,7 +46,7 @@ def decide(
 
 def _outside_population(prediction: Prediction, card: Card, tags: Tags) -> str | None:
     population, age = card.population, tags.patient_age_years
-    if age is not None and not population.min_age_years <= age <= population.max_age_years:
+    if age is not None and not population.includes(age):
         return (
             f"The patient is {int(age)} years old; the model was validated on "
             f"{population.description}, {population.min_age_years:g} to "
