@@ -1,6 +1,7 @@
 """The card of a model: everything its user and the program must know, beside the weights."""
 
 import json
+import math
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -75,6 +76,10 @@ class Population(_Part):
     description: str
     min_age_years: float
     max_age_years: float
+
+    def includes(self, age_years: float) -> bool:
+        """Whether a patient of this age belongs to it; at 5½ years one is five years old."""
+        return self.min_age_years <= age_years < math.floor(self.max_age_years) + 1
 
 
 class Card(_Part):

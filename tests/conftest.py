@@ -108,8 +108,13 @@ def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder.mkdir()
     torch.manual_seed(7)
     classifier = build("mobilenet_v2", 0.449, 0.226)
+    for module in classifier.modules():
+        if isinstance(module, torch.nn.BatchNorm2d):
+            module.momentum = None  # take the statistics of the batch below, or no signal passes
     with torch.no_grad():
-        classifier.head.weight *= 5  # random features are weak: spread the probabilities
+        coarse = torch.rand(8, 1, 6, 6)
+        classifier.train()(coarse.repeat_interleave(16, 2).repeat_interleave(16, 3))
+        classifier.head.weight *= 5  # spread the probabilities
         classifier.head.bias.copy_(torch.tensor([0.25, -0.1]))
     channels, axes = classifier.depth_channels, 4
     guard = {

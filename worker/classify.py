@@ -48,11 +48,12 @@ def classify(
 
 
 def _begin(screener: Screener, path: Path, max_file_mb: int) -> _Pending:
+    where = path.resolve()  # a link comes here only if somebody named it
     try:
-        sha256 = sha256_of(path, max_file_mb)
+        sha256 = sha256_of(where, max_file_mb)
     except FilmError as error:
         return _Pending(path, None, None, error)
-    return _Pending(path, sha256, screener.decode(path))
+    return _Pending(path, sha256, screener.decode(where))
 
 
 def _finish(screener: Screener, batch: list[_Pending]) -> Iterator[Classified]:

@@ -36,6 +36,7 @@ def init_site(folder: Path) -> tuple[Config, str | None]:
         note = f"{folder} lies on a network share: the database is {database}, on this machine"
     (folder / CONFIG_NAME).write_text(text, encoding="utf-8")
     config = load_config(folder / CONFIG_NAME)
+    (folder / CONFIG_NAME).chmod(int(config.site.file_mode, 8))
     for path in config.site.folders:
         path.mkdir()
         path.chmod(int(config.site.dir_mode, 8))

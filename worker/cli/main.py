@@ -2,7 +2,6 @@
 
 import importlib
 import logging
-import os
 import sys
 from pathlib import Path
 
@@ -85,9 +84,6 @@ def main() -> None:
     except ScreenError as error:
         click.echo(f"screen: {error}", err=True)
         code = error.exit_code
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        code = 0
     except OSError as error:
         where = f": {error.filename}" if error.filename else ""
         click.echo(f"screen: {error.strerror or error}{where}", err=True)

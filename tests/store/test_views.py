@@ -1,0 +1,128 @@
+"""What people find when they query the database, by view or by command."""
+
+from datetime import timedelta
+
+import pytest
+from sqlalchemy import text
+
+from worker.records import RECORD_FIELDS, Decision
+from worker.store.queries import Filter, counts_by_decision, counts_by_state, results, runs
+from worker.store.work import register_model
+
+
+@pytest.fixture
+def filled(shop, noon):
+    """One film of each kind, a minute apart: PNEUMONIA, NORMAL, REFUSED, duplicate, failed."""
+    later = (noon + timedelta(minutes=minute) for minute in range(5))
+    refused = {"decision": Decision.REFUSED, "probability": 0.4, "reason": "lateral-view"}
+    normal = {"decision": Decision.NORMAL, "probability": 0.1}
+    shop.finish(shop.screened(shop.item("p.jpg"), "aa" * 32), now=next(later))
+    shop.finish(shop.screened(shop.item("n.jpg"), "bb" * 32, **normal), now=next(later))
+    shop.finish(shop.screened(shop.item("r.jpg"), "cc" * 32, **refused), now=next(later))
+    shop.finish(shop.duplicate(shop.item("d.jpg"), "bb" * 32), now=next(later))
+    shop.finish(shop.failed(shop.item("f.jpg"), "dd" * 32), now=next(later))
+    shop.item("waiting.jpg")
+    return shop
+
+
+def names(engine, **wanted):
+    return [result.record.file for result in results(engine, Filter(**wanted))]
+
+
+def rows(engine, sql):
+    with engine.connect() as connection:
+        return [dict(row) for row in connection.execute(text(sql)).mappings()]
+
+
+def test_every_file_that_came_to_an_end_is_one_result_newest_first(filled, engine):
+    assert names(engine) == ["f.jpg", "d.jpg", "r.jpg", "n.jpg", "p.jpg"]
+
+
+def test_the_view_begins_with_the_fields_of_the_record_in_their_order(filled, engine):
+    assert tuple(rows(engine, "SELECT * FROM results LIMIT 1")[0])[1:12] == RECORD_FIELDS
+
+
+def test_a_failure_is_refused_without_a_score_but_with_thresholds_and_model(filled, engine, card):
+    failure = next(results(engine, Filter(status="failed")))
+    record = failure.record
+    assert (record.decision, record.probability, record.guard_score) == ("REFUSED", None, None)
+    assert (record.reason, record.message) == ("truncated-file", "ends early")
+    assert (record.threshold, record.guard_threshold) == (0.6, 0.5)
+    assert (record.model, record.weights_sha256) == (card.name, card.weights.sha256)
+    assert failure.page is None
+
+
+def test_a_duplicate_has_the_answer_and_the_page_of_the_first(filled, engine):
+    first, twin = (next(results(engine, Filter(status=s, sha256="bb" * 32)))
+                   for s in ("screened", "duplicate"))  # fmt: skip
+    assert twin.record.probability == first.record.probability
+    assert twin.page == first.page
+    assert twin.record.file == "d.jpg"
+
+
+@pytest.mark.parametrize(
+    ("wanted", "expected"),
+    [
+        ({"decision": "NORMAL"}, ["d.jpg", "n.jpg"]),
+        ({"decision": "REFUSED"}, ["f.jpg", "r.jpg"]),
+        ({"status": "duplicate"}, ["d.jpg"]),
+        ({"reason": "lateral-view"}, ["r.jpg"]),
+        ({"min_probability": 0.4}, ["r.jpg", "p.jpg"]),
+        ({"max_probability": 0.1}, ["d.jpg", "n.jpg"]),
+        ({"sha256": "bb" * 32}, ["d.jpg", "n.jpg"]),
+        ({"source": "inbox", "limit": 2}, ["f.jpg", "d.jpg"]),
+        ({"source": "/archive"}, []),
+        ({"decision": "NORMAL", "status": "screened"}, ["n.jpg"]),
+    ],
+)
+def test_filters_restrict_and_combine(filled, engine, wanted, expected):
+    assert names(engine, **wanted) == expected
+
+
+def test_both_ends_of_a_time_range_are_included(filled, engine, noon):
+    minute = timedelta(minutes=1)
+    assert names(engine, since=noon + minute, until=noon + 2 * minute) == ["r.jpg", "n.jpg"]
+
+
+def test_counts_name_every_decision_and_count_duplicates_and_failures_apart(filled, engine):
+    assert counts_by_decision(engine) == {
+        "PNEUMONIA": 1,
+        "NORMAL": 1,
+        "INDETERMINATE": 0,
+        "REFUSED": 1,
+        "duplicate": 1,
+        "failed": 1,
+    }
+
+
+def test_counts_by_state_show_what_still_waits(filled, engine):
+    assert counts_by_state(engine) == {"waiting": 1, "screened": 3, "duplicate": 1, "failed": 1}
+
+
+def test_counts_of_a_run_are_its_own(filled, start_run, engine):
+    filled.run_id = start_run()
+    filled.finish(filled.screened(filled.item("x.jpg"), "ee" * 32))
+    second, first = runs(engine)
+    assert sum(second.counts.values()) == 1
+    assert sum(first.counts.values()) == 5
+
+
+def test_latest_results_have_one_row_per_content_and_no_failures(filled, engine):
+    found = rows(engine, "SELECT sha256, decision FROM latest_results ORDER BY sha256")
+    assert [row["sha256"] for row in found] == ["aa" * 32, "bb" * 32, "cc" * 32]
+
+
+def test_latest_results_give_the_newest_screening_of_a_film(filled, engine, new_card, noon):
+    newer = new_card(name="newer")
+    filled.model_id = register_model(engine, newer, "2", noon)
+    answer = {"decision": Decision.INDETERMINATE, "probability": 0.55}
+    filled.finish(filled.screened(filled.item("again.jpg"), "aa" * 32, **answer))
+    found = rows(engine, f"SELECT * FROM latest_results WHERE sha256 = '{'aa' * 32}'")
+    assert [(row["decision"], row["model"]) for row in found] == [("INDETERMINATE", "newer")]
+    assert len(names(engine, sha256="aa" * 32)) == 2  # `results` keeps both files
+
+
+def test_latest_results_say_what_the_file_said_of_its_film(filled, engine):
+    (row,) = rows(engine, "SELECT * FROM latest_results WHERE decision = 'PNEUMONIA'")
+    assert (row["format"], row["rows"], row["columns"]) == ("DICOM", 20, 30)
+    assert (row["modality"], row["patient_age_years"]) == ("DX", 3.0)

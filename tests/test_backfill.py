@@ -1,0 +1,185 @@
+"""A backfill never changes its archive, resumes where it stopped, and ends every file once."""
+
+from collections import Counter
+
+import pytest
+from sqlalchemy import text
+
+from worker.backfill import backfill
+from worker.errors import CorruptFile
+from worker.intake.archive import archive_files
+from worker.pipeline import Pipeline
+from worker.site import hold_site
+from worker.store.outcomes import Duplicate, Failed, Screened
+from worker.store.work import begin_recovery, begin_run, end_run, register_model
+
+
+class Archivist:
+    """Runs backfills of one archive and remembers what each was told."""
+
+    def __init__(self, config, engine, screener, noon):
+        self.config, self.engine, self.screener, self.noon = config, engine, screener, noon
+        self.passed_over, self.outcomes = 0, []
+
+    def run(self, *folders, limit=None, batch_size=2, advance=None):
+        """One backfill as the command does it; returns its outcomes by kind."""
+        self.passed_over, self.outcomes = 0, []
+        model_id = register_model(
+            self.engine, self.screener.card, self.screener.preprocessing, self.noon
+        )
+        run_id = begin_run(
+            self.engine,
+            kind="backfill",
+            source="archive",
+            model_id=model_id,
+            device="cpu",
+            precision="float32",
+            now=self.noon,
+        )
+        begin_recovery(self.engine)
+        backfill(
+            self.engine,
+            Pipeline(self.engine, self.screener, self.config, run_id=run_id, model_id=model_id),
+            (found for folder in folders for found in archive_files(folder)),
+            run_id=run_id,
+            model_id=model_id,
+            batch_size=batch_size,
+            limit=limit,
+            advance=advance or self.advance,
+        )
+        end_run(self.engine, run_id, self.noon)
+        return Counter(type(outcome) for outcome in self.outcomes)
+
+    def advance(self, files, outcomes):
+        self.outcomes += outcomes
+        self.passed_over += 0 if outcomes else files
+
+    def states(self):
+        with self.engine.connect() as connection:
+            rows = connection.execute(text("SELECT state, count(*) FROM files GROUP BY state"))
+            return {row.state: row[1] for row in rows}
+
+
+@pytest.fixture
+def archivist(site, screener, noon):
+    with hold_site(site) as engine:
+        yield Archivist(site, engine, screener, noon)
+
+
+@pytest.fixture
+def archive(tmp_path):
+    """Seven films in two folders, the last two with one content."""
+    folder = tmp_path / "archive"
+    (folder / "2019").mkdir(parents=True)
+    for number in range(7):
+        name = f"2019/{number}.jpg" if number % 2 else f"{number}.jpg"
+        (folder / name).write_bytes(b"%d" % min(number, 5))
+    return folder
+
+
+def test_every_file_has_one_outcome(archivist, archive):
+    archivist.screener.errors[b"3"] = [CorruptFile("broken")]
+    assert archivist.run(archive) == {Screened: 5, Duplicate: 1, Failed: 1}
+    assert archivist.states() == {"screened": 5, "duplicate": 1, "failed": 1}
+
+
+def test_the_archive_is_never_changed(archivist, archive, tree):
+    archivist.screener.errors[b"3"] = [CorruptFile("broken")]
+    before = tree(archive)
+    archivist.run(archive)
+    assert tree(archive) == before
+
+
+def test_the_same_command_again_has_nothing_to_do(archivist, archive):
+    archivist.run(archive)
+    assert archivist.run(archive) == {}
+    assert archivist.passed_over == 7
+
+
+def test_a_limit_stops_after_so_many_files_and_the_next_run_does_the_rest(archivist, archive):
+    assert archivist.run(archive, limit=3).total() == 3
+    decoded = set(archivist.screener.decoded)
+    archivist.screener.decoded.clear()
+    assert archivist.run(archive).total() == 4
+    assert not decoded & set(archivist.screener.decoded)
+
+
+def test_files_finished_before_do_not_count_towards_the_limit(archivist, archive):
+    archivist.run(archive, limit=3)
+    assert archivist.run(archive, limit=3).total() == 3
+
+
+class Killed(BaseException):
+    """What kill -9 looks like from inside."""
+
+
+@pytest.mark.parametrize("after", [1, 2, 3])
+def test_after_a_kill_the_rest_is_done_and_nothing_twice(archivist, archive, after):
+    batches = []
+
+    def die(_files, outcomes):
+        batches.append(outcomes)
+        if len(batches) == after:
+            raise Killed
+
+    with pytest.raises(Killed):
+        archivist.run(archive, advance=die)
+    done = {outcome.item.found.file for batch in batches for outcome in batch}
+    archivist.run(archive)
+    rest = {outcome.item.found.file for outcome in archivist.outcomes}
+    assert done | rest == {found.file for found in archive_files(archive)}
+    assert not done & rest
+    assert archivist.states() == {"screened": 6, "duplicate": 1}
+
+
+def test_films_in_hand_at_a_kill_are_tried_alone(archivist, archive):
+    def die(_files, _outcomes):
+        raise Killed
+
+    with pytest.raises(Killed):
+        archivist.run(archive, batch_size=3, advance=die)
+    archivist.screener.answered.clear()
+    archivist.run(archive, batch_size=3)
+    # Of six films in two batches three were committed; the other three were in hand.
+    assert [len(films) for films in archivist.screener.answered][:3] == [1, 1, 1]
+
+
+def test_an_error_of_the_disk_leaves_the_rest_for_the_next_run(archivist, archive, monkeypatch):
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as disk:
+        disk.setattr("worker.pipeline.write_pictures", full)
+        with pytest.raises(OSError, match="No space"):
+            archivist.run(archive)
+    assert archivist.run(archive) == {Screened: 6, Duplicate: 1}
+
+
+def test_another_model_screens_the_archive_again(archivist, archive, new_card, new_screener):
+    archivist.run(archive)
+    archivist.screener = new_screener(new_card(name="newer"))
+    archivist.screener.preprocessing = "2/other"
+    assert archivist.run(archive) == {Screened: 6, Duplicate: 1}
+
+
+def test_a_file_that_changed_since_is_screened_again(archivist, archive):
+    archivist.run(archive)
+    (archive / "0.jpg").write_bytes(b"a new film")
+    assert archivist.run(archive) == {Screened: 1}
+
+
+def test_an_archive_given_twice_is_screened_once(archivist, archive):
+    """Both answers for one file once broke the unique constraint."""
+    assert archivist.run(archive, archive, batch_size=16).total() == 7
+
+
+def test_an_empty_archive_is_no_error(archivist, tmp_path):
+    (tmp_path / "empty").mkdir()
+    assert archivist.run(tmp_path / "empty") == {}
+
+
+def test_nothing_is_moved_to_done_or_failed(archivist, archive, site):
+    archivist.screener.errors[b"3"] = [CorruptFile("broken")]
+    archivist.run(archive)
+    for folder in (site.site.done, site.site.failed):
+        assert list(folder.iterdir()) == []

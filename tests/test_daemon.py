@@ -1,0 +1,526 @@
+"""The daemon: what it takes up, when it screens, how it pauses, and that it loses nothing."""
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import threading
+
+import cv2
+import numpy as np
+import pytest
+from sqlalchemy import text
+
+from worker.daemon import Daemon
+from worker.errors import CorruptFile, DecoderCrashed, DecoderUnavailable, SiteBusy, StoreError
+from worker.pipeline import Pipeline
+from worker.site import hold_site, holder
+from worker.store.work import begin_run, register_model
+
+
+class Clock:
+    """Monotonic seconds that pass only when a test says so."""
+
+    def __init__(self):
+        self.seconds = 0.0
+
+    def __call__(self):
+        return self.seconds
+
+
+class Ward:
+    """A site with its daemon; `restart` is what a new process would do."""
+
+    def __init__(self, config, engine, screener, noon):
+        self.config, self.engine, self.screener, self.noon = config, engine, screener, noon
+        self.clock = Clock()
+        self.inbox, self.work = config.site.inbox, config.site.work
+        self.restart()
+
+    def restart(self):
+        model_id = register_model(self.engine, self.screener.card, "1", self.noon)
+        run_id = begin_run(
+            self.engine,
+            kind="watch",
+            source="inbox",
+            model_id=model_id,
+            device="cpu",
+            precision="float32",
+            now=self.noon,
+        )
+        self.daemon = Daemon(
+            self.engine,
+            self.config,
+            lambda shelves: Pipeline(
+                self.engine,
+                self.screener,
+                self.config,
+                run_id=run_id,
+                model_id=model_id,
+                name_for=shelves.name_for,
+                clock=lambda: self.noon,
+            ),
+            run_id=run_id,
+            model_id=model_id,
+            now=self.clock,
+            clock=lambda: self.noon,
+        )
+
+    def drop(self, **films):
+        for name, content in films.items():
+            (self.inbox / f"{name}.jpg").write_bytes(content)
+
+    def turns(self, count=3, seconds=1.0):
+        """Some turns of the daemon, time passing between them; the last look."""
+        for _ in range(count):
+            look = self.daemon.turn()
+            self.clock.seconds += seconds
+        return look
+
+    def states(self):
+        with self.engine.connect() as connection:
+            rows = connection.execute(text("SELECT file, state FROM files ORDER BY id"))
+            return {row.file.removesuffix(".jpg"): row.state for row in rows}
+
+    def column(self, sql):
+        with self.engine.connect() as connection:
+            return [row[0] for row in connection.execute(text(sql))]
+
+    def claims(self):
+        return [path for path in self.work.iterdir() if path.is_dir()]
+
+
+def names(folder):
+    return sorted(path.name for path in folder.iterdir())
+
+
+@pytest.fixture
+def ward(quick_site, screener, noon):
+    with hold_site(quick_site) as engine:
+        yield Ward(quick_site, engine, screener, noon)
+
+
+class Killed(BaseException):
+    """What kill -9 looks like from inside: nothing catches it and nothing is tidied up."""
+
+
+@contextlib.contextmanager
+def killed_at(monkeypatch, name, *, after=False):
+    """The worker dies when it reaches (or has done) this step."""
+    module, _, attribute = name.rpartition(".")
+    real = getattr(sys.modules[module], attribute)
+
+    def die(*arguments, **named):
+        if after:
+            real(*arguments, **named)
+        raise Killed
+
+    died = False
+    with monkeypatch.context() as death:
+        death.setattr(name, die)
+        try:
+            yield
+        except Killed:
+            died = True
+    assert died, f"the worker never came to {name}"
+
+
+def test_films_go_to_done_and_failures_to_failed_with_a_sidecar(ward):
+    ward.screener.errors[b"bad"] = [CorruptFile("broken")]
+    ward.drop(a=b"1", b=b"bad", c=b"1")
+    ward.turns()
+    assert names(ward.config.site.done) == ["a.jpg", "c.jpg"]
+    assert names(ward.config.site.failed) == ["b.jpg", "b.jpg.json"]
+    assert ward.claims() == []
+    assert names(ward.inbox) == []
+    assert ward.states() == {"a": "screened", "b": "failed", "c": "duplicate"}
+
+
+def test_the_worklist_shows_what_has_been_screened(ward):
+    ward.drop(a=b"1")
+    ward.turns()
+    assert "a.jpg" in (ward.config.site.reports / "index.html").read_text()
+
+
+def test_names_of_different_folders_do_not_collide_in_done(ward):
+    for folder in ("x", "y"):
+        (ward.inbox / folder).mkdir()
+        (ward.inbox / folder / "film.jpg").write_bytes(folder.encode())
+    ward.turns()
+    assert names(ward.config.site.done) == ["film-2.jpg", "film.jpg"]
+
+
+def test_a_film_whose_name_is_no_text_is_screened_like_any_other(ward):
+    """Its name could not be written to the database, which stopped the worker for good."""
+    (ward.inbox / os.fsdecode(b"R\xf6ntgen\n.jpg")).write_bytes(b"1")
+    ward.turns()
+    assert names(ward.config.site.done) == ["R\\xf6ntgen\n.jpg"]
+
+
+def test_a_film_and_a_file_named_like_its_sidecar_both_survive_failing(ward):
+    ward.screener.errors = {b"film": [CorruptFile("broken")], b"{}": [CorruptFile("broken")]}
+    (ward.inbox / "film.jpg.json").write_bytes(b"{}")
+    ward.drop(film=b"film")
+    ward.turns()
+    contents = {path.read_bytes() for path in ward.config.site.failed.iterdir()}
+    assert {b"{}", b"film"} < contents
+    assert len(contents) == 4
+
+
+def test_a_batch_waits_for_its_films_while_others_still_settle(ward):
+    config = ward.config
+    batch = config.batch.model_copy(update={"max_age_s": 60.0})
+    ward.config = config.model_copy(update={"batch": batch})
+    ward.restart()
+    ward.drop(a=b"1", b=b"2")
+    ward.daemon.turn()
+    ward.daemon.turn()
+    ward.drop(late=b"3")
+    ward.daemon.turn()
+    assert ward.states() == {"a": "waiting", "b": "waiting"}
+    ward.turns()
+    assert ward.screener.answered == [["a.jpg", "b.jpg", "late.jpg"]]
+
+
+def test_a_batch_goes_when_its_oldest_film_has_waited(ward):
+    ward.config = ward.config.model_copy(
+        update={"batch": ward.config.batch.model_copy(update={"max_age_s": 60.0})}
+    )
+    ward.restart()
+    ward.drop(a=b"1")
+    ward.turns(2, seconds=0)
+    for number in range(3):  # there is always one more film to come
+        ward.drop(**{f"late{number}": b"late %d" % number})
+        ward.daemon.turn()
+    assert ward.screener.answered == []
+    ward.clock.seconds += 60
+    ward.drop(latest=b"latest")
+    ward.daemon.turn()
+    assert "a.jpg" in ward.screener.answered[0]
+
+
+def test_a_full_batch_goes_at_once(ward):
+    ward.config = ward.config.model_copy(
+        update={"batch": ward.config.batch.model_copy(update={"max_age_s": 60.0})}
+    )
+    ward.restart()
+    ward.drop(a=b"1", b=b"2", c=b"3", d=b"4")
+    ward.turns(2, seconds=0)
+    ward.drop(late=b"5")
+    ward.daemon.turn()
+    assert ward.screener.answered == [["a.jpg", "b.jpg", "c.jpg", "d.jpg"]]
+
+
+def test_batches_hold_as_many_films_as_configured(ward):
+    ward.drop(**{f"f{number}": b"%d" % number for number in range(10)})
+    ward.turns()
+    assert [len(films) for films in ward.screener.answered] == [4, 4, 2]
+
+
+def test_recovery_takes_up_a_film_claimed_but_not_recorded(ward, monkeypatch):
+    ward.drop(a=b"1")
+    with killed_at(monkeypatch, "worker.daemon.record"):
+        ward.turns()
+    assert ward.states() == {}
+    ward.restart()
+    ward.daemon.recover()
+    ward.turns()
+    assert names(ward.config.site.done) == ["a.jpg"]
+
+
+def test_recovery_takes_up_a_film_that_waits(ward, monkeypatch):
+    ward.drop(a=b"1")
+    with killed_at(monkeypatch, "worker.daemon.record", after=True):
+        ward.turns()
+    assert ward.states() == {"a": "waiting"}
+    ward.restart()
+    ward.daemon.recover()
+    ward.turns()
+    assert ward.states() == {"a": "screened"}
+    assert ward.claims() == []
+
+
+def test_recovery_moves_a_finished_film_to_its_place(ward, monkeypatch):
+    ward.drop(a=b"1")
+    with killed_at(monkeypatch, "worker.daemon.put_away"):
+        ward.turns()
+    assert ward.states() == {"a": "screened"}
+    ward.restart()
+    ward.daemon.recover()
+    ward.turns(1)
+    assert names(ward.config.site.done) == ["a.jpg"]
+    assert ward.screener.decoded == ["a.jpg"]
+
+
+def test_recovery_moves_a_failed_film_whose_sidecar_was_written(ward, monkeypatch):
+    ward.screener.errors[b"bad"] = [CorruptFile("broken")]
+    ward.drop(a=b"bad")
+    with killed_at(monkeypatch, "worker.daemon.write_sidecar", after=True):
+        ward.turns()
+    ward.restart()
+    ward.daemon.recover()
+    ward.turns(1)
+    assert names(ward.config.site.failed) == ["a.jpg", "a.jpg.json"]
+
+
+def test_recovery_removes_an_empty_claim(ward):
+    (ward.work / "0123").mkdir()
+    ward.daemon.recover()
+    assert ward.claims() == []
+
+
+def test_recovery_ends_a_recorded_film_whose_file_is_gone(ward, monkeypatch):
+    ward.drop(a=b"1")
+    with killed_at(monkeypatch, "worker.daemon.record", after=True):
+        ward.turns()
+    next(ward.work.glob("*/a.jpg")).unlink()
+    ward.restart()
+    ward.daemon.recover()
+    ward.turns()
+    assert ward.column("SELECT reason FROM failures") == ["lost-file"]
+    assert names(ward.config.site.failed) == ["a.jpg.json"]
+
+
+def test_recovery_renders_pages_that_are_missing_or_cut_short(ward):
+    ward.drop(a=b"1", b=b"2")
+    ward.turns()
+    first, second = sorted((ward.config.site.reports / "films").iterdir())
+    whole = first.read_text(), second.read_text()
+    first.unlink()
+    second.write_text(whole[1][:100])
+    ward.restart()
+    ward.daemon.recover()
+    assert (first.read_text(), second.read_text()) == whole
+
+
+def test_films_in_hand_when_the_worker_died_are_tried_alone(ward, monkeypatch):
+    ward.drop(a=b"1", b=b"2", c=b"3")
+    with killed_at(monkeypatch, "worker.pipeline.finish"):
+        ward.turns()
+    ward.screener.answered.clear()
+    ward.restart()
+    ward.daemon.recover()
+    ward.drop(d=b"4", e=b"5")
+    ward.turns()
+    assert ward.screener.answered[:3] == [["a.jpg"], ["b.jpg"], ["c.jpg"]]
+    assert ["d.jpg", "e.jpg"] in ward.screener.answered
+
+
+STEPS = (
+    "worker.daemon.record",
+    "worker.pipeline.begin_attempt",
+    "worker.pipeline.finish",
+    "worker.daemon.finished_file",
+    "worker.daemon.write_sidecar",
+    "worker.daemon.put_away",
+    "worker.daemon.write_worklist",
+)
+
+
+@pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
+@pytest.mark.parametrize("step", STEPS)
+def test_after_a_kill_at_any_step_every_film_ends_exactly_once(ward, monkeypatch, step, after):
+    ward.screener.errors[b"bad"] = [CorruptFile("broken")]
+    ward.drop(a=b"1", b=b"bad", c=b"1", d=b"2")
+    with killed_at(monkeypatch, step, after=after):
+        ward.turns()
+    ward.restart()
+    ward.daemon.recover()
+    ward.turns()
+    states = ward.states()
+    assert (states["b"], states["d"]) == ("failed", "screened")
+    assert {states["a"], states["c"]} == {"screened", "duplicate"}
+    assert names(ward.config.site.done) == ["a.jpg", "c.jpg", "d.jpg"]
+    assert names(ward.config.site.failed) == ["b.jpg", "b.jpg.json"]
+    assert (names(ward.inbox), ward.claims()) == ([], [])
+    assert ward.column("SELECT count(*) FROM screenings") == [2]
+
+
+@pytest.mark.parametrize(
+    ("step", "error"),
+    [
+        ("worker.pipeline.write_pictures", OSError(28, "No space left on device")),
+        ("worker.pipeline.finish", StoreError("the database refused: database is locked")),
+        ("worker.daemon.put_away", OSError(5, "Input/output error")),
+        ("worker.daemon.record", StoreError("the database refused: database is locked")),
+        ("worker.pipeline.begin_attempt", StoreError("the database refused: locked")),
+    ],
+)
+def test_what_disk_or_database_refuse_blames_no_film_and_works_later(
+    ward, monkeypatch, step, error
+):
+    def refuse(*_, **__):
+        raise error
+
+    ward.drop(a=b"1", b=b"2", c=b"1")
+    with monkeypatch.context() as trouble:
+        trouble.setattr(step, refuse)
+        for _ in range(3):
+            with contextlib.suppress(OSError, StoreError):
+                ward.turns()
+    ward.turns()
+    assert ward.states() == {"a": "screened", "b": "screened", "c": "duplicate"}
+    assert ward.column("SELECT sum(strikes) + sum(worker_deaths) FROM files") == [0]
+    assert names(ward.config.site.done) == ["a.jpg", "b.jpg", "c.jpg"]
+
+
+@pytest.mark.parametrize(
+    "error", [OSError(28, "No space"), StoreError("locked"), DecoderUnavailable("none")]
+)
+def test_intake_pauses_and_resumes_by_itself(ward, monkeypatch, error):
+    monkeypatch.setattr("worker.daemon._PAUSES_S", (0.001,))
+    refusals = [error, error]
+
+    def step():
+        if refusals:
+            raise refusals.pop()
+
+    ward.daemon._until_it_works(step)
+    assert refusals == []
+
+
+def test_a_pause_ends_when_the_daemon_is_stopped(ward):
+    ward.daemon.stop()
+
+    def refuse():
+        raise OSError(28, "No space left on device")
+
+    assert ward.daemon._until_it_works(refuse) is None
+
+
+def test_the_log_of_a_pause_names_no_file(ward, monkeypatch, caplog):
+    ward.daemon.stop()
+
+    def refuse():
+        raise FileNotFoundError(2, "No such file or directory", "/inbox/Jane Doe.dcm")
+
+    ward.daemon._until_it_works(refuse)
+    assert "No such file or directory" in caplog.text
+    assert "Jane" not in caplog.text
+
+
+def test_the_log_names_no_file_that_fails(ward, caplog):
+    ward.screener.errors[b"bad"] = [DecoderCrashed("died on Jane_Doe.jpg")]
+    with caplog.at_level("DEBUG"):
+        ward.drop(Jane_Doe=b"bad")
+        ward.turns()
+    assert "Jane" not in caplog.text
+    assert "quarantined" in caplog.text
+
+
+def test_the_daemon_watches_until_it_is_told_to_stop(ward):
+    """Films of before the start and films dropped later are both screened."""
+    ward.drop(before=b"1")
+    ward.daemon._now = iter(range(10**9)).__next__
+    watching = threading.Thread(target=ward.daemon.run, daemon=True)
+    done = ward.config.site.done
+    dropped, committed = threading.Event(), threading.Event()
+    monitored = ward.daemon._put_away
+
+    def put_away():
+        monitored()
+        if (done / "later.jpg").exists():
+            committed.set()
+        elif (done / "before.jpg").exists() and not dropped.is_set():
+            ward.drop(later=b"2")
+            dropped.set()
+
+    ward.daemon._put_away = put_away
+    watching.start()
+    assert committed.wait(30)
+    ward.daemon.stop()
+    watching.join(30)
+    assert not watching.is_alive()
+    assert names(done) == ["before.jpg", "later.jpg"]
+
+
+def test_a_site_has_one_worker(quick_site):
+    with hold_site(quick_site):
+        assert holder(quick_site) == os.getpid()
+        with pytest.raises(SiteBusy, match=str(os.getpid())), hold_site(quick_site):
+            pass
+    assert holder(quick_site) is None
+
+
+def test_a_site_is_free_again_when_its_worker_was_killed(quick_site):
+    code = (
+        "import os, sys; from pathlib import Path; from worker.config import load_config\n"
+        "from worker.site import hold_site\n"
+        "with hold_site(load_config(Path(sys.argv[1]))): os.kill(os.getpid(), 9)"
+    )
+    file = quick_site.root / "config.toml"
+    died = subprocess.run([sys.executable, "-c", code, file], check=False)
+    assert died.returncode == -signal.SIGKILL
+    with hold_site(quick_site):
+        pass
+
+
+@pytest.fixture
+def real_site(quick_site, tiny_model):
+    """A site that runs the tiny model; it scans every fifth of a second."""
+    file = quick_site.root / "config.toml"
+    file.write_text(
+        "[watch]\nsettle_s = 0\nscan_interval_s = 0.2\n[decode]\nprocesses = 1\n"
+        f"[model]\nname = '{tiny_model}'\nprecision = 'float32'\n"
+    )
+    return quick_site
+
+
+def jpeg():
+    film = np.random.default_rng(1).integers(0, 255, (128, 128), np.uint8)
+    return cv2.imencode(".jpg", cv2.GaussianBlur(film, (0, 0), 9))[1].tobytes()
+
+
+@pytest.mark.slow
+def test_sigterm_ends_the_worker_with_everything_in_its_place(real_site, repository):
+    (real_site.site.inbox / "film.jpg").write_bytes(jpeg())
+    worker = subprocess.Popen(
+        [sys.executable, "-m", "worker", "watch"],
+        cwd=real_site.root,
+        env=os.environ | {"PYTHONPATH": str(repository), "OMP_NUM_THREADS": "2"},
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        assert any("watching the inbox" in line for line in worker.stderr)  # handlers are set
+        wait_for(real_site.site.done / "film.jpg")
+        worker.send_signal(signal.SIGTERM)
+        worker.communicate(timeout=30)
+    finally:
+        worker.kill()
+        worker.wait()
+    assert worker.returncode == 0
+    assert names(real_site.site.work) == [".lock"]
+    assert "film.jpg" in (real_site.site.reports / "index.html").read_text()
+    assert holder(real_site) is None
+
+
+def wait_for(path, limit_s=60.0):
+    """Wait until a file is there, with a bound."""
+    never = threading.Event()
+    for _ in range(int(limit_s / 0.05)):
+        if path.exists():
+            return
+        never.wait(0.05)
+    pytest.fail(f"{path.name} did not come within {limit_s} s")
+
+
+@pytest.mark.slow
+def test_once_screens_what_is_whole_leaves_what_is_not_and_exits_with_3(real_site, screen):
+    film = jpeg()
+    (real_site.site.inbox / "whole.jpg").write_bytes(film)
+    (real_site.site.inbox / "half.jpg").write_bytes(film[: len(film) // 2])
+    ended = screen("watch", "--once", cwd=real_site.root)
+    assert ended.returncode == 3
+    assert "half.jpg" in ended.stderr
+    assert "incomplete" in ended.stderr
+    assert names(real_site.site.inbox) == ["half.jpg"]
+    assert names(real_site.site.done) == ["whole.jpg"]
+
+
+def test_a_second_worker_is_refused_with_the_process_that_holds_the_site(real_site, screen):
+    with hold_site(real_site):
+        refused = screen("watch", "--once", cwd=real_site.root)
+    assert refused.returncode == 1
+    assert f"process {os.getpid()}" in refused.stderr
