@@ -5,7 +5,7 @@ from pathlib import Path
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load, save_file
+from safetensors.torch import load, save
 from torch import Tensor
 
 from models.errors import ModelError
@@ -17,8 +17,9 @@ def write_weights(net: dict[str, Tensor], guard: dict[str, Tensor], path: Path) 
     """Write a network's and its guard's tensors into one file; return the file's SHA-256."""
     tensors = {_NET + name: tensor for name, tensor in net.items()}
     tensors |= {_GUARD + name: tensor for name, tensor in guard.items()}
-    save_file({name: t.detach().cpu().contiguous() for name, t in tensors.items()}, path)
-    return hashlib.sha256(path.read_bytes()).hexdigest()
+    data = save({name: t.detach().cpu().contiguous() for name, t in tensors.items()})
+    path.write_bytes(data)
+    return hashlib.sha256(data).hexdigest()
 
 
 def read_weights(path: Path, sha256: str) -> tuple[dict[str, Tensor], dict[str, Tensor]]:

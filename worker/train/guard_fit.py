@@ -58,8 +58,8 @@ def _fit(films: Features, outside: Features) -> dict[str, Tensor]:
     tensors = {
         "centre": films.mean(axis=0) + pca.mean_ * scale,
         "basis": (pca.components_ / scale).T,
-        **_gaussian("film", known),
-        **_gaussian("chest", axes),
+        **_gaussian("film", known, [known]),
+        **_gaussian("chest", axes, [known, axes[len(films) :]]),
         "adult_weight": np.zeros(axes.shape[1]),
         "adult_bias": np.array(_NEVER),
     }
@@ -73,13 +73,20 @@ def _fit(films: Features, outside: Features) -> dict[str, Tensor]:
     return {name: torch.as_tensor(value, dtype=torch.float32) for name, value in tensors.items()}
 
 
-def _gaussian(name: str, axes: NDArray[np.float64]) -> dict[str, NDArray[np.float64]]:
+def _gaussian(
+    name: str, axes: NDArray[np.float64], populations: Sequence[NDArray[np.float64]]
+) -> dict[str, NDArray[np.float64]]:
+    """A Gaussian of `axes`, its limit such that enough of each population stay inside."""
     estimate = LedoitWolf().fit(axes)
-    distances = np.sqrt(estimate.mahalanobis(axes))
+    limits = [
+        np.quantile(np.sqrt(estimate.mahalanobis(films)), _KEPT)
+        for films in populations
+        if len(films)
+    ]
     return {
         f"{name}_mean": estimate.location_,
         f"{name}_precision": estimate.precision_,
-        f"{name}_limit": np.quantile(distances, _KEPT),
+        f"{name}_limit": np.array(max(limits)),
     }
 
 

@@ -16,7 +16,9 @@ from sklearn.metrics import roc_auc_score
 
 from models.architectures import Classifier
 from models.cards import (
+    Calibration,
     Card,
+    DecisionConstants,
     GuardConstants,
     HeatMapConstants,
     InputConstants,
@@ -138,18 +140,38 @@ def _write(
         intended_use=_INTENDED_USE,
         not_for=_NOT_FOR,
         training=_provenance(request, films, outside),
-        metrics={
-            "held_out_domains": {
-                name: domain_metrics(scores, calibration, decision)
-                for name, scores in held_out.items()
-            },
-            "thumbnail_baseline_auc": _thumbnail_baseline(films),
-        },
+        metrics=_metrics(films, held_out, calibration, decision),
     )
     write_card(card, request.out)
     return card
 
 
+def _metrics(
+    films: TrainingSet,
+    held_out: dict[str, Scores],
+    calibration: Calibration,
+    decision: DecisionConstants,
+) -> dict[str, Any]:
+    """What was measured on held-out domains; the headline that pages show is the worst of each."""
+    domains = {
+        name: domain_metrics(scores, calibration, decision) for name, scores in held_out.items()
+    }
+    worst = {key: min(domain[key] for domain in domains.values()) for key in ("auc", *_RATES)}
+    headline = {"AUC, worst held-out source": f"{worst['auc']:.3f}"}
+    headline |= {f"{_RATES[key]}, worst held-out source": f"{worst[key]:.1%}" for key in _RATES}
+    return {
+        "headline": headline,
+        "held_out_domains": domains,
+        "thumbnail_baseline_auc": _thumbnail_baseline(films),
+    }
+
+
+_RATES = {
+    "sensitivity": "Sensitivity",
+    "specificity": "Specificity",
+    "answered": "Answered",
+    "accuracy_answered": "Accuracy where answered",
+}
 _INTENDED_USE = (
     "Ordering a worklist of frontal chest films of children by the suspicion of pneumonia, "
     "for a radiologist who reads every film."
