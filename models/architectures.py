@@ -3,12 +3,15 @@
 That ending makes Grad-CAM exact in closed form, see `worker.inference.explain`.
 """
 
+import copy
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from models.errors import ModelError
 from models.torchvision_compat import torchvision_models
@@ -25,6 +28,17 @@ class Answer:
     logits: Tensor
     maps: Tensor
     depths: tuple[Tensor, ...]
+
+
+def _fold(module: nn.Module) -> None:
+    """Fold each batch normalisation into the convolution before it, where both stand in a row."""
+    for child in module.children():
+        _fold(child)
+    if isinstance(module, nn.Sequential):
+        for (before, convolution), (name, norm) in pairwise(list(module.named_children())):
+            if isinstance(convolution, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d):
+                setattr(module, before, fuse_conv_bn_eval(convolution, norm))
+                setattr(module, name, nn.Identity())
 
 
 class Classifier(nn.Module):
@@ -51,6 +65,12 @@ class Classifier(nn.Module):
         with torch.no_grad():
             depths = self.eval()(torch.zeros(1, 1, size, size, device=self.head.weight.device))
         return sum(depth.shape[1] for depth in depths.depths)
+
+    def folded(self) -> "Classifier":
+        """A copy for inference that answers the same with less work: see `_fold`."""
+        copied = copy.deepcopy(self).eval()
+        _fold(copied.net)
+        return copied
 
     def forward(self, films: Tensor) -> Answer:
         """Run the network. See `Answer` for the shapes."""

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from models.architectures import FAMILIES, build
+from models.cards import PrecisionConstants
 from models.errors import ModelError
 from models.registry import find_model, load_model
 from models.weights import read_weights, write_weights
@@ -70,7 +71,7 @@ def test_evidence_is_grad_cam_times_slope_and_cells(engine, predictions, films, 
     cells = expected.shape[1] * expected.shape[2]
     found = np.stack([prediction.evidence for prediction in predictions])
     scaled = engine.card.calibration.slope * cells * expected
-    np.testing.assert_allclose(found, scaled, rtol=1e-4, atol=1e-4)
+    np.testing.assert_allclose(found, scaled, rtol=1e-4, atol=1e-3)  # folding: 3e-4 of 6
     assert found.std() > 0.01  # two maps of zeros would agree too
 
 
@@ -115,15 +116,36 @@ def test_no_films_give_no_predictions(engine):
 
 
 def test_reduced_precision_stays_close(tiny_model, predictions, films):
+    """Loosely: random weights magnify rounding."""
     reduced = Engine(load_model(tiny_model), "cpu", "bfloat16").predict(films)
     for exact, rounded in zip(predictions, reduced, strict=True):
         assert rounded.probability == pytest.approx(exact.probability, abs=0.1)
-        assert np.corrcoef(rounded.evidence.ravel(), exact.evidence.ravel())[0, 1] > 0.95
+        assert np.corrcoef(rounded.evidence.ravel(), exact.evidence.ravel())[0, 1] > 0.7
 
 
 def test_precision_is_measured_unless_it_is_given(tiny_model):
     assert Engine(load_model(tiny_model), "cpu", "float32").precision == "float32"
     assert Engine(load_model(tiny_model), "cpu").precision in ("float32", "bfloat16")
+
+
+def test_reduced_precision_is_not_chosen_where_it_changes_decisions(tiny_model):
+    """On the shipped weights bfloat16 changed one decision in eighty, by the luck of a timing."""
+    model = load_model(tiny_model)
+    wary = PrecisionConstants(
+        bfloat16_decisions_changed=0.01, bfloat16_mean_probability_change=0.01
+    )
+    careful = replace(model, card=model.card.model_copy(update={"precision": wary}))
+    assert Engine(careful, "cpu").precision == "float32"
+    assert Engine(careful, "cpu", "bfloat16").precision == "bfloat16"
+
+
+def test_folding_changes_no_answer(tiny_model, films):
+    network = load_model(tiny_model).classifier
+    inputs = torch.from_numpy(films)[:, None]
+    with torch.inference_mode():
+        plain, folded = network(inputs), network.folded()(inputs)
+    torch.testing.assert_close(folded.logits, plain.logits, rtol=1e-3, atol=1e-3)
+    assert not any(isinstance(m, torch.nn.BatchNorm2d) for m in network.folded().modules())
 
 
 @pytest.mark.parametrize("name", ["cuda:7", "cuda:99"])
@@ -132,6 +154,7 @@ def test_a_device_that_is_not_there_is_an_error_of_the_configuration(name):
         choose_device(name)
 
 
+@pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU here")
 def test_the_gpu_answers_like_the_cpu(tiny_model, predictions, films):
     on_gpu = Engine(load_model(tiny_model), "cuda", "float32").predict(films)

@@ -29,6 +29,7 @@ from worker.store.work import (
     claimed_file,
     finished_file,
     record,
+    rename_finished,
     waiting_files,
 )
 
@@ -238,6 +239,7 @@ class Daemon:
         name = finished.final_name
         if os.path.lexists(folder / name) and item.found.path.exists():
             name = free_name(folder, item.found.path.name, item.id, ())  # taken since it was chosen
+            rename_finished(self._engine, item.id, name)
         if finished.failure:
             write_sidecar(site, name, finished.failure)
         put_away(item.found.path, folder / name)

@@ -6,6 +6,7 @@ ScreenError                     exit 1
 │   └── NotASite                exit 2  not-a-site
 ├── SiteBusy                    exit 1  site-busy
 ├── NothingRead                 exit 1  nothing-read
+├── NothingLearned              exit 1  nothing-learned
 ├── DecoderUnavailable          exit 1  decoder-unavailable
 ├── StoreError                  exit 1  database
 │   └── NetworkFilesystem       exit 2  network-filesystem
@@ -66,6 +67,12 @@ class NothingRead(ScreenError):
     """Not one file of the request could be read."""
 
     slug = "nothing-read"
+
+
+class NothingLearned(ScreenError):
+    """A training ended with a network that does not tell the classes apart."""
+
+    slug = "nothing-learned"
 
 
 class DecoderUnavailable(ScreenError):

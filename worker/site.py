@@ -3,6 +3,7 @@
 import fcntl
 import hashlib
 import os
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,6 +17,7 @@ from worker.filesystem import is_network
 from worker.store.database import open_database, require_current, upgrade
 
 _LOCK = ".lock"
+_STATUS_S = 0.5  # how long a look at the lock may take, by far
 _SQLITE_URL = 'url = "sqlite:///screen.db"'
 
 
@@ -63,13 +65,11 @@ def hold_site(config: Config) -> Iterator[Engine]:
     config.require_site()
     descriptor = os.open(config.site.work / _LOCK, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
     try:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
+        if not _locked(descriptor, patience_s=_STATUS_S):
             raise SiteBusy(
                 f"another worker (process {_holder(descriptor)}) holds {config.root}: "
                 "stop it first, one site has one worker"
-            ) from error
+            )
         os.ftruncate(descriptor, 0)
         os.pwrite(descriptor, str(os.getpid()).encode(), 0)
         engine = open_database(config.database)
@@ -80,6 +80,20 @@ def hold_site(config: Config) -> Iterator[Engine]:
             engine.dispose()
     finally:
         os.close(descriptor)
+
+
+def _locked(descriptor: int, patience_s: float) -> bool:
+    """Take the lock, trying again for a moment: `holder` has it while it looks."""
+    deadline = time.monotonic() + patience_s
+    while True:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            if time.monotonic() >= deadline:
+                return False
+            time.sleep(patience_s / 10)
+        else:
+            return True
 
 
 def holder(config: Config) -> int | None:

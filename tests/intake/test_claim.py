@@ -120,8 +120,10 @@ def test_a_film_that_may_not_be_moved_stops_no_other(inbox, films, jpeg, monkeyp
     settled(inbox)
     monkeypatch.setattr(Path, "rename", refuse)
     assert inbox.claim(path) is None
-    later = [inbox.look(1000.0 + second) for second in range(10)][-1]
+    later = [inbox.look(10.0 + second) for second in range(10)][-1]
     assert (later.ready, later.untakable) == ((), (path,))
+    mended = [inbox.look(100.0 + second) for second in range(10)][-1]
+    assert (mended.ready, mended.untakable) == ((path,), ())
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import click
 
 from worker.cli.options import EXISTING, Unlisted, chosen_config, config_option
+from worker.records import Decision
 
 if TYPE_CHECKING:
     from models.cards import Card
@@ -75,7 +76,7 @@ def classify(
 
 def _line(one: "Classified") -> str:
     record = one.record
-    score = "  –  " if record.probability is None else f"{record.probability:.3f}"
+    score = "  –  " if record.decision is Decision.REFUSED else f"{record.probability:.3f}"
     why = f"  {record.reason}: {record.message}" if record.reason else ""
     return f"{record.decision:<13} {score}  {_printable(record.file)}{why}"
 

@@ -111,7 +111,8 @@ def _table(results: Iterable["Result"]) -> Iterator[str]:
     yield f"{'finished (UTC)':<19}  {'run':>4}  {'decision':<13}  {'p':>5}  file"
     for result in results:
         record = result.record
-        score = "–" if record.probability is None else f"{record.probability:.3f}"
+        refused = record.decision is Decision.REFUSED  # its score is not validated: JSON has it
+        score = "–" if refused else f"{record.probability:.3f}"
         note = f"  ({record.reason})" if record.reason else ""
         again = "  (duplicate)" if result.status == "duplicate" else ""
         yield (

@@ -69,6 +69,12 @@ class Metrics:
     confusion: Confusion
     confidence_intervals: dict[str, Interval | None]
 
+    @property
+    def looks_too_certain(self) -> bool:
+        """Whether an interval is a single value: no error was seen, so none can be drawn."""
+        rates = (self.confidence_intervals[name] for name in ("sensitivity", "specificity"))
+        return any(interval is not None and interval[0] == interval[1] for interval in rates)
+
 
 @dataclass(frozen=True)
 class Evaluation:

@@ -76,7 +76,7 @@ def evaluation_page(
         figures=figures(films, evaluation, band),
         wrong=[_Thumbnail(film.record, film.label, _pictures(film)) for film in wrong],
         wrong_total=evaluation.forced.confusion.fp + evaluation.forced.confusion.fn,
-        certain=_too_certain(evaluation.forced),
+        certain=evaluation.forced.looks_too_certain,
         source=source,
         band=band,
         percent=percent,
@@ -174,12 +174,6 @@ def _bounds(interval: Interval | None, factor: float = 1, digits: int = 3, unit:
         return "no interval"
     low, high = (f"{bound * factor:.{digits}f}" for bound in interval)
     return f"{low}–{high}{unit}"
-
-
-def _too_certain(metrics: Metrics) -> bool:
-    """Whether an interval is a single value: no error was seen, so none can be drawn."""
-    rates = (metrics.confidence_intervals[name] for name in ("sensitivity", "specificity"))
-    return any(interval is not None and interval[0] == interval[1] for interval in rates)
 
 
 def _pictures(film: WrongFilm) -> list[tuple[str, Markup]]:

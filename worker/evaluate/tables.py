@@ -12,6 +12,12 @@ from worker.report.text import printable
 PREDICTION_FIELDS = (*RECORD_FIELDS, "label")
 
 
+_NO_ERROR_SEEN = (
+    "An interval of one value means that no error was seen: among n patients of a class an error",
+    "rate of up to 3/n is still possible (rule of three).",
+)
+
+
 def summary(evaluation: Evaluation) -> str:
     """What the terminal shows: forced choice with its table, then the answered films in a line."""
     forced, answered = evaluation.forced, evaluation.answered
@@ -21,6 +27,7 @@ def summary(evaluation: Evaluation) -> str:
         "",
         *(_with_interval(forced, name) for name in ("auc", "accuracy", "sensitivity")),
         _with_interval(forced, "specificity"),
+        *(_NO_ERROR_SEEN if forced.looks_too_certain else ()),
         "",
         class_table(forced),
         "",

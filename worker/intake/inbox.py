@@ -17,6 +17,7 @@ from worker.intake.found import INBOX, Found
 log = logging.getLogger(__name__)
 
 _THIS_FILE_ONLY = (errno.EACCES, errno.EPERM, errno.EXDEV)  # others speak of the whole share
+_TRY_AGAIN_S = 60.0  # with files that could not be moved: somebody may have mended their rights
 _LOOKS = 3  # a file is settled after this many equal looks at the least
 _TEMPORARY_SUFFIXES = (".part", ".filepart", ".crdownload", ".tmp", ".temp", ".partial", ".swp")
 
@@ -69,12 +70,15 @@ class Inbox:
         self._site, self._watch, self._complete = site, watch, complete
         self._candidates: dict[Path, _Candidate] = {}
         self._untakable: dict[Path, Signature] = {}
+        self._untakable_since = 0.0
         self._unlistable: set[str] = set()
         self.settle_s = watch.settle_network_s if is_network(site.inbox) else watch.settle_s
 
     def look(self, now: float) -> Look:
         """Scan the inbox. Raises OSError when it cannot be read: absence says nothing of films."""
         ready, unsettled, incomplete, untakable = [], [], [], []
+        if now - self._untakable_since >= _TRY_AGAIN_S:
+            self._untakable, self._untakable_since = {}, now
         seen = {}
         self._site.inbox.stat()  # raises when the share is gone
         for path in regular_files(self._site.inbox, self._pass_over):

@@ -208,6 +208,12 @@ def finished_file(engine: Engine, file_id: int) -> Finished | None:
         return Finished(row.final_name or Path(os.fsdecode(row.path)).name, facts)
 
 
+def rename_finished(engine: Engine, file_id: int, final_name: str) -> None:
+    """Record that a finished file goes by another name, because somebody took the first."""
+    with Session(engine) as session, session.begin():
+        session.execute(update(File).where(File.id == file_id).values(final_name=final_name))
+
+
 def _facts(row: File, failure: Failure) -> dict[str, object]:
     return {
         "file": row.file,

@@ -9,6 +9,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score
 
 from models.cards import Calibration, DecisionConstants
+from worker.errors import NothingLearned
 from worker.train.validate import Scores
 
 _MOST_ABSTAINED = 0.06  # of the films of any held-out domain
@@ -19,11 +20,17 @@ def calibrate(held_out: Mapping[str, Scores]) -> Calibration:
     """Platt scaling (Platt 1999) over all held-out domains, each class of each counting the same.
 
     Probabilities are therefore those of a population in which every second film shows pneumonia.
+    Raises NothingLearned when higher margins do not mean pneumonia.
     """
     margins = np.concatenate([scores.margins for scores in held_out.values()])
     targets = np.concatenate([scores.targets for scores in held_out.values()])
     weights = np.concatenate([_balanced(scores.targets) for scores in held_out.values()])
     fit = LogisticRegression(C=np.inf).fit(margins[:, None], targets, sample_weight=weights)
+    if fit.coef_[0, 0] <= 0:
+        raise NothingLearned(
+            "on held-out films the scores say nothing of the truth: train longer, on more "
+            "films, or look at the labels"
+        )
     return Calibration(
         slope=round(float(fit.coef_[0, 0]), 4),
         offset=round(float(fit.intercept_[0]), 4),
@@ -75,18 +82,31 @@ def domain_metrics(
     scores: Scores, calibration: Calibration, decision: DecisionConstants
 ) -> dict[str, Any]:
     """What the card says of one held-out domain."""
-    probability = 1 / (1 + np.exp(-log_odds_of(scores, calibration)))
-    called, truth = probability >= decision.threshold, scores.targets == 1
-    low, high = decision.indeterminate
-    answered = (probability <= low) | (probability >= high)
+    score, truth = probability(scores, calibration), scores.targets == 1
+    forced = score >= decision.threshold
+    answered = called(scores, calibration, decision) >= 0
     return {
         "n": len(truth),
-        "auc": round(float(roc_auc_score(truth, probability)), 4),
-        "sensitivity": round(float(called[truth].mean()), 4),
-        "specificity": round(float((~called)[~truth].mean()), 4),
+        "auc": round(float(roc_auc_score(truth, score)), 4),
+        "sensitivity": round(float(forced[truth].mean()), 4),
+        "specificity": round(float((~forced)[~truth].mean()), 4),
         "answered": round(float(answered.mean()), 4),
-        "accuracy_answered": round(float((called == truth)[answered].mean()), 4),
+        "accuracy_answered": round(float((forced == truth)[answered].mean()), 4),
     }
+
+
+def probability(scores: Scores, calibration: Calibration) -> NDArray[np.float64]:
+    """Calibrated probability of PNEUMONIA, (N,)."""
+    return np.asarray(1 / (1 + np.exp(-log_odds_of(scores, calibration))))
+
+
+def called(
+    scores: Scores, calibration: Calibration, decision: DecisionConstants
+) -> NDArray[np.int64]:
+    """Answers, (N,): 0 NORMAL, 1 PNEUMONIA, -1 inside the abstention band."""
+    score = probability(scores, calibration)
+    low, high = decision.indeterminate
+    return np.where((low < score) & (score < high), -1, score >= decision.threshold)
 
 
 def _sigmoid(value: float) -> float:

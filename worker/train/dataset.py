@@ -1,5 +1,6 @@
 """The training films in memory, and the draws of an epoch."""
 
+import hashlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,6 +30,14 @@ class TrainingSet:
     def targets(self) -> NDArray[np.int64]:
         """Class index of each film, (N,): 0 NORMAL, 1 PNEUMONIA, -1 without truth."""
         return np.array([LABELS.index(f.label) if f.label else -1 for f in self.films], np.int64)
+
+    @property
+    def sha256(self) -> str:
+        """Identity of films and truth together."""
+        truth = "\n".join(f"{film.label}/{film.domain}/{film.group}" for film in self.films)
+        digest = hashlib.sha256(truth.encode("utf-8", "backslashreplace"))
+        digest.update(self.pixels.tobytes())
+        return digest.hexdigest()
 
     def subset(self, keep: NDArray[np.bool_]) -> "TrainingSet":
         """The films where `keep` (N,) is true."""

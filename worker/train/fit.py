@@ -33,7 +33,7 @@ def fit(
         load_start_weights(classifier.net, recipe.architecture)
     classifier = classifier.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     run = _Run(classifier, recipe, steps=_steps(training_set, recipe))
-    identity = {"recipe": asdict(recipe), "films": len(training_set.films)}
+    identity = {"recipe": asdict(recipe), "films": training_set.sha256}
     first = run.resume(checkpoint, identity)
     for epoch in range(first, recipe.epochs):
         loss = run.epoch(Epoch(training_set, recipe, epoch), device)
@@ -62,7 +62,8 @@ class _Run:
     def epoch(self, films: Epoch, device: torch.device) -> float:
         """Train one epoch; return its mean loss."""
         self._classifier.train()
-        loader = DataLoader(films, self._recipe.batch_size, num_workers=1, drop_last=True)
+        size = self._recipe.batch_size
+        loader = DataLoader(films, size, num_workers=1, drop_last=len(films) > size)
         losses = [self._learn(inputs.to(device), targets.to(device)) for inputs, targets in loader]
         return sum(losses) / max(1, len(losses))
 

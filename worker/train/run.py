@@ -23,13 +23,20 @@ from models.cards import (
     HeatMapConstants,
     InputConstants,
     Population,
+    PrecisionConstants,
     WeightsFile,
     write_card,
 )
 from models.weights import write_weights
 from worker.errors import UsageError
 from worker.inference.explain import evidence
-from worker.train.calibrate import calibrate, decision_constants, domain_metrics
+from worker.train.calibrate import (
+    calibrate,
+    called,
+    decision_constants,
+    domain_metrics,
+    probability,
+)
 from worker.train.dataset import TrainingSet, load_films, load_training_set
 from worker.train.fit import fit
 from worker.train.guard_fit import FoldFeatures, fit_guard
@@ -136,6 +143,7 @@ def _write(
         heat_map=HeatMapConstants(
             evidence_scale=_evidence_scale(classifier, films, recipe, calibration.slope)
         ),
+        precision=_precision(classifier, films, recipe, calibration, decision),
         population=request.population,
         intended_use=_INTENDED_USE,
         not_for=_NOT_FOR,
@@ -203,14 +211,35 @@ def _provenance(
 def _evidence_scale(
     classifier: Classifier, films: TrainingSet, recipe: Recipe, slope: float
 ) -> float:
-    """Top of the heat map's scale: what one cell in a hundred of a pneumonia film exceeds."""
+    """Top of the heat map's scale: what one cell in a thousand of pneumonia films exceeds."""
     pneumonias = films.pixels[films.targets == 1][::8]
     cells = []
     with torch.inference_mode():
         for start in range(0, len(pneumonias), 64):
             answer = classifier(served(pneumonias[start : start + 64], recipe))
             cells.append(evidence(answer, classifier.head.weight, slope).flatten())
-    return float(np.ceil(np.quantile(torch.cat(cells).numpy(), 0.99)))
+    return float(np.ceil(np.quantile(torch.cat(cells).numpy(), 0.999)))
+
+
+def _precision(
+    classifier: Classifier,
+    films: TrainingSet,
+    recipe: Recipe,
+    calibration: Calibration,
+    decision: DecisionConstants,
+) -> PrecisionConstants:
+    """Screen every eighth film in float32 and in bfloat16, and compare."""
+    some = TrainingSet(films.pixels[::8], films.films[::8])
+    cpu = torch.device("cpu")
+    exact = score(classifier, some, recipe, cpu)
+    with torch.autocast("cpu", torch.bfloat16):
+        reduced = score(classifier, some, recipe, cpu)
+    calls = [called(scores, calibration, decision) for scores in (exact, reduced)]
+    scores = [probability(scores, calibration) for scores in (exact, reduced)]
+    return PrecisionConstants(
+        bfloat16_decisions_changed=round(float((calls[0] != calls[1]).mean()), 4),
+        bfloat16_mean_probability_change=round(float(np.abs(scores[0] - scores[1]).mean()), 4),
+    )
 
 
 def _thumbnail_baseline(films: TrainingSet) -> dict[str, float]:

@@ -1,0 +1,98 @@
+"""What the documents say is held to what the program does."""
+
+import ast
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import click
+import pytest
+
+from worker.cli.main import cli
+from worker.errors import FilmError
+from worker.records import Decision, Reason
+from worker.store.tables import Base
+
+ROOT = Path(__file__).resolve().parents[1]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+DOCUMENTS = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")])
+
+
+def commands(group: click.Group, before: str = "screen") -> dict[str, click.Command]:
+    """Every command of the program, by the words that call it."""
+    found: dict[str, click.Command] = {}
+    context = click.Context(group)
+    for name in group.list_commands(context):
+        command = group.get_command(context, name)
+        assert command is not None
+        if isinstance(command, click.Group):
+            found |= commands(command, f"{before} {name}")
+        else:
+            found[f"{before} {name}"] = command
+    return found
+
+
+COMMANDS = commands(cli)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_a_command_stands_in_the_readme(name: str) -> None:
+    assert f"`{name}" in README
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_a_command_has_an_example_in_its_help(name: str) -> None:
+    help_text = COMMANDS[name].help or ""
+    assert "Example" in help_text
+    assert f"  {name}" in help_text
+
+
+@pytest.mark.parametrize("slug", [kind.slug for kind in FilmError.__subclasses__()] + list(Reason))
+def test_a_reason_is_explained(slug: str) -> None:
+    assert f"`{slug}`" in (ROOT / "docs" / "OUTCOMES.md").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("decision", list(Decision))
+def test_a_decision_is_explained(decision: str) -> None:
+    assert f"| `{decision}` |" in (ROOT / "docs" / "OUTCOMES.md").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("table", Base.metadata.tables)
+def test_a_table_is_described(table: str) -> None:
+    assert f"- `{table}`:" in (ROOT / "docs" / "DATABASE.md").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
+def test_links_lead_somewhere(document: Path) -> None:
+    text = document.read_text(encoding="utf-8")
+    targets = re.findall(r"\]\((?!https?:|#)([^)#]+)", text)
+    assert [name for name in targets if not (document.parent / name).exists()] == []
+
+
+def test_the_error_tree_names_every_error() -> None:
+    source = (ROOT / "worker" / "errors.py").read_text(encoding="utf-8")
+    tree = ast.get_docstring(ast.parse(source)) or ""
+    names = [node.name for node in ast.parse(source).body if isinstance(node, ast.ClassDef)]
+    assert [name for name in names if name not in tree] == []
+
+
+def readme_session() -> list[str]:
+    """The lines of the README's first example of a site."""
+    block = re.search(r"<!-- runs in tests -->\s*```\w*\n(.*?)```", README, re.DOTALL)
+    assert block is not None
+    return block[1].strip().splitlines()
+
+
+@pytest.mark.slow
+def test_the_readme_s_example_runs_as_written(tmp_path: Path) -> None:
+    binaries = Path(sys.executable).parent
+    script = "\n".join(readme_session()).replace("path/to/films", str(ROOT / "tests" / "films"))
+    subprocess.run(
+        ["bash", "-euc", script],
+        cwd=tmp_path,
+        check=True,
+        env={"PATH": f"{binaries}:/usr/bin:/bin", "HOME": str(tmp_path)},
+        timeout=240,
+    )
+    assert (tmp_path / "clinic" / "reports" / "index.html").is_file()
