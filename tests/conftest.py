@@ -156,7 +156,7 @@ class StandInScreener:
     """
 
     def __init__(self, card: Card) -> None:
-        self.card, self.preprocessing = card, "1/square96/p1-99"
+        self.card, self.preprocessing, self.identity = card, "prepare-1/constants-0", "ef" * 32
         self.engine = SimpleNamespace(device="cpu", precision="float32")
         self.errors: dict[bytes, list[FilmError | None]] = {}
         self.decoded: list[str] = []
@@ -211,7 +211,8 @@ def prepared_film(content: bytes) -> PreparedFilm:
     """What a decoder would make of some content."""
     _, picture = cv2.imencode(".jpg", np.full((8, 8), content[0] if content else 0, np.uint8))
     pixels = np.zeros((SMALL_PX, SMALL_PX), np.float32)
-    return PreparedFilm(pixels, picture.tobytes(), "JPEG", 8, 8, Tags(), (), None)
+    sha256 = hashlib.sha256(content).hexdigest()
+    return PreparedFilm(sha256, pixels, picture.tobytes(), "JPEG", 8, 8, Tags(), (), None)
 
 
 @pytest.fixture

@@ -1,12 +1,13 @@
 """A backfill never changes its archive, resumes where it stopped, and ends every file once."""
 
+import errno
 from collections import Counter
 
 import pytest
 from sqlalchemy import text
 
 from worker.backfill import backfill
-from worker.errors import CorruptFile
+from worker.errors import CorruptFile, TooLarge
 from worker.intake.archive import archive_files
 from worker.pipeline import Pipeline
 from worker.site import hold_site
@@ -183,3 +184,45 @@ def test_nothing_is_moved_to_done_or_failed(archivist, archive, site):
     archivist.run(archive)
     for folder in (site.site.done, site.site.failed):
         assert list(folder.iterdir()) == []
+
+
+def test_what_failed_for_a_limit_is_tried_again_when_the_limit_is_raised(archivist, archive):
+    """A film once stayed `too-large` for ever, and the next run said that all was well."""
+    archivist.screener.errors[(archive / "0.jpg").read_bytes()] = [TooLarge("big"), None]
+    assert archivist.run(archive)[Failed] == 1
+    assert archivist.run(archive) == {Screened: 1}
+    assert "failed" not in archivist.states()
+
+
+def test_what_is_broken_in_itself_is_not_tried_again(archivist, archive):
+    archivist.screener.errors[(archive / "0.jpg").read_bytes()] = [CorruptFile("torn"), None]
+    assert archivist.run(archive)[Failed] == 1
+    assert archivist.run(archive) == {}
+
+
+def test_a_film_that_changes_between_hash_and_decoding_is_not_screened(archivist, archive):
+    """Its score was once stored under the hash of other bytes."""
+    path, decode = archive / "0.jpg", archivist.screener.decode
+
+    def written_meanwhile(film):
+        if film == path:
+            path.write_bytes(b"more")
+        return decode(film)
+
+    archivist.screener.decode = written_meanwhile
+    archivist.run(archive)
+    (failed,) = (each for each in archivist.outcomes if isinstance(each, Failed))
+    assert failed.error.slug == "changed-file"
+
+
+def test_a_share_that_fails_blames_no_film(archivist, archive, monkeypatch):
+    """Every I/O error once failed its film for good."""
+
+    def gone(*_):
+        raise OSError(errno.ESTALE, "Stale file handle")
+
+    monkeypatch.setattr("worker.pipeline.open_film", gone)
+    with pytest.raises(OSError, match="Stale"):
+        archivist.run(archive)
+    monkeypatch.undo()
+    assert archivist.run(archive)[Failed] == 0

@@ -181,3 +181,14 @@ def test_a_folder_without_a_site_says_how_to_make_one(load):
 
 def test_errors_of_the_configuration_exit_with_2():
     assert (ConfigError.exit_code, NotASite.exit_code) == (2, 2)
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [("inbox", "."), ("inbox", "done"), ("failed", "inbox/failed"), ("reports", "..")],
+)
+def test_folders_that_overlap_are_refused(tmp_path, key, value):
+    """With inbox = "." the worker once took its own configuration and database for films."""
+    (tmp_path / "config.toml").write_text(f'[site]\n{key} = "{value}"\n')
+    with pytest.raises(ConfigError, match=f"site.({key}|inbox|done)"):
+        load_config(tmp_path / "config.toml")

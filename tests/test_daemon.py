@@ -241,6 +241,20 @@ def test_recovery_takes_up_a_film_that_waits(ward, monkeypatch):
     assert ward.claims() == []
 
 
+def test_recovery_finds_a_waiting_film_although_the_site_was_moved(ward, monkeypatch):
+    """Its recorded path led nowhere: it was called lost while it lay in work/."""
+    ward.drop(a=b"1")
+    with killed_at(monkeypatch, "worker.daemon.record", after=True):
+        ward.turns()
+    with ward.engine.begin() as connection:
+        connection.execute(text("UPDATE files SET path = CAST('/old/work/1/a.jpg' AS BLOB)"))
+    ward.restart()
+    ward.daemon.recover()
+    ward.turns()
+    assert ward.states() == {"a": "screened"}
+    assert (names(ward.config.site.done), ward.claims()) == (["a.jpg"], [])
+
+
 def test_recovery_moves_a_finished_film_to_its_place(ward, monkeypatch):
     ward.drop(a=b"1")
     with killed_at(monkeypatch, "worker.daemon.put_away"):

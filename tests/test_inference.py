@@ -178,12 +178,13 @@ LATERAL = Refusal(Reason.LATERAL_VIEW, "a lateral view")
     ("prediction", "refusal", "tags", "reason"),
     [
         (NO_CHEST, LATERAL, ADULT, Reason.LATERAL_VIEW),
-        (NO_CHEST, None, ADULT, Reason.NOT_A_CHEST_RADIOGRAPH),
+        (NO_CHEST, None, CHILD, Reason.NOT_A_CHEST_RADIOGRAPH),
+        (NO_CHEST, None, ADULT, Reason.OUTSIDE_VALIDATED_POPULATION),
         (UNKNOWN, None, CHILD, Reason.OUTSIDE_VALIDATED_POPULATION),
         (FILM, None, ADULT, Reason.OUTSIDE_VALIDATED_POPULATION),
         (FILM, LATERAL, CHILD, Reason.LATERAL_VIEW),
     ],
-    ids=["tags first", "then what it is", "then whose", "age alone", "tags alone"],
+    ids=["tags first", "then what it is", "unless the age says more", "whose", "age", "tags"],
 )
 def test_the_first_reason_that_applies_refuses(card, prediction, refusal, tags, reason):
     verdict = decide(prediction, card, refusal, tags, "refuse")

@@ -36,14 +36,22 @@ def backfill(
     try:
         to_do = islice(_to_do(engine, files, run_id, model_id, advance), limit)
         for items in _batches(to_do, batch_size):
+            if items[0].worker_deaths:  # quite alone, so that no other film is blamed
+                _finish_all(pipeline, started, advance)
             started.append(pipeline.start(items))
-            if len(started) == 2:  # one is decoded while the other is predicted
+            if items[0].worker_deaths or len(started) == 2:  # else one is decoded meanwhile
                 _finish(pipeline, started, advance)
-        while started:
-            _finish(pipeline, started, advance)
+        _finish_all(pipeline, started, advance)
     finally:
         for batch in started:
             pipeline.abandon(batch)
+
+
+def _finish_all(
+    pipeline: Pipeline, started: deque[Started], advance: Callable[[int, list[Outcome]], None]
+) -> None:
+    while started:
+        _finish(pipeline, started, advance)
 
 
 def _finish(

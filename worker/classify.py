@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from worker.errors import FilmError
-from worker.pipeline import sha256_of
+from worker.pipeline import require_unchanged, sha256_of
 from worker.records import PreparedFilm, Record
 from worker.screening import Screener
 
@@ -82,4 +82,4 @@ def _finish(screener: Screener, batch: list[_Pending]) -> Iterator[Classified]:
 def _result(pending: _Pending) -> PreparedFilm:
     if pending.future is None:
         raise pending.error or FilmError("not begun")
-    return pending.future.result()
+    return require_unchanged(pending.future.result(), str(pending.sha256))

@@ -134,6 +134,11 @@ class Config(_Section):
     def require_site(self) -> "Config":
         """Return self when the site's folders are there; raises NotASite otherwise."""
         missing = [folder for folder in self.site.folders if not folder.is_dir()]
+        if missing and len(missing) < len(self.site.folders):
+            raise NotASite(
+                f"{missing[0]} is missing: if a share is not mounted, mount it; if it was removed, "
+                "make it again with mkdir"
+            )
         if missing:
             raise NotASite(
                 f"{self.root} is not a Screen site: no folder {missing[0]}. "
@@ -187,9 +192,28 @@ def _absolute(config: Config, root: Path) -> Config:
     prefix = "sqlite:///"
     if url.startswith(prefix):
         url = prefix + str(root / url.removeprefix(prefix))
-    return config.model_copy(
+    absolute = config.model_copy(
         update={
             "site": config.site.model_copy(update=folders),
             "database": config.database.model_copy(update={"url": url}),
         }
     )
+    _check_apart(absolute.site, root, Path(url.removeprefix(prefix)))
+    return absolute
+
+
+def _check_apart(site: Site, root: Path, database: Path) -> None:
+    """Raise ConfigError when the worker would take its own files for films."""
+    folders = {
+        name: Path(os.path.normpath(getattr(site, name)))
+        for name in ("inbox", "work", "done", "failed", "reports")
+    }
+    for name, folder in folders.items():
+        inside = {"this configuration": root, "the database": database.parent}
+        inside |= {f"site.{other}": path for other, path in folders.items() if other != name}
+        for what, path in inside.items():
+            if path.is_relative_to(folder):
+                raise ConfigError(
+                    f"site.{name} = {folder} holds {what}: give every folder of the site a place "
+                    "of its own, none inside another"
+                )

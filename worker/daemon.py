@@ -6,7 +6,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -17,8 +17,14 @@ from worker.errors import DecoderUnavailable, StoreError
 from worker.filesystem import remove_temporary
 from worker.folders import display_name
 from worker.intake.found import INBOX, Found
-from worker.intake.inbox import Inbox, Look
-from worker.intake.shelf import SIDECAR_SUFFIX, free_name, put_away, write_sidecar
+from worker.intake.inbox import Inbox, Look, is_temporary
+from worker.intake.shelf import (
+    SIDECAR_SUFFIX,
+    free_name,
+    put_away,
+    remove_claim,
+    write_sidecar,
+)
 from worker.intake.watch import Watcher
 from worker.pipeline import Pipeline, Started
 from worker.report.site import broken_pages, render_again, report_folders, write_worklist
@@ -92,6 +98,11 @@ class Daemon:
         self._stop.set()
         self._wake.set()
 
+    @property
+    def stopped(self) -> bool:
+        """Whether `stop` was called."""
+        return self._stop.is_set()
+
     def run(self) -> None:
         """Watch until `stop` is called."""
         watch = self._config.watch
@@ -123,11 +134,12 @@ class Daemon:
         died = begin_recovery(self._engine)
         if died:
             log.warning("the worker before died with %d files in hand: they are tried again", died)
-        self._queue = deque(waiting_files(self._engine, INBOX))
+        waiting = {item.found.claim: item for item in waiting_files(self._engine, INBOX)}
         self._finished = deque()
         self._claimed = []
         for folder in sorted(path for path in self._config.site.work.iterdir() if path.is_dir()):
-            self._take_up(folder)
+            self._take_up(folder, waiting)
+        self._queue = deque(waiting.values())
         for folder in [*report_folders(self._config.site), self._config.site.failed]:
             remove_temporary(folder)
         broken = broken_pages(self._config.site, self._engine)
@@ -137,21 +149,29 @@ class Daemon:
         self._oldest = self._now()
         self._worklist_due = True
 
-    def _take_up(self, folder: Path) -> None:
-        """One folder of work/: empty, claimed but not recorded, waiting, or only to be moved."""
-        files = list(folder.iterdir())
-        if not files:
-            folder.rmdir()
-            return
+    def _take_up(self, folder: Path, waiting: dict[str, Item]) -> None:
+        """One folder of work/: empty, claimed but not recorded, waiting, or only to be moved.
+
+        The file counts where it lies now: the site may have been moved since it was recorded.
+        """
         item = claimed_file(self._engine, folder.name)
+        known = folder / item.found.path.name if item else None
+        files = [path for path in folder.iterdir() if path == known or not is_temporary(path.name)]
+        if not files:
+            remove_claim(folder)
+            return
+        path = known if known in files else files[0]
         if item is None:
-            status = files[0].stat(follow_symlinks=False)
-            name = display_name(Path(files[0].name))
-            self._claimed.append(
-                Found(INBOX, name, files[0], status.st_size, status.st_mtime_ns, folder.name)
-            )
+            status = path.stat(follow_symlinks=False)
+            name = display_name(Path(path.name))
+            size, mtime_ns = status.st_size, status.st_mtime_ns
+            self._claimed.append(Found(INBOX, name, path, size, mtime_ns, folder.name))
+            return
+        here = replace(item, found=replace(item.found, path=path))
+        if folder.name in waiting:
+            waiting[folder.name] = here
         elif finished_file(self._engine, item.id):
-            self._finished.append(item)
+            self._finished.append(here)
 
     def turn(self) -> Look:
         """Do all that can be done now. Raises OSError or StoreError; nothing is lost then."""
@@ -192,7 +212,7 @@ class Daemon:
         ahead = list(self._queue)
         try:
             while (ahead or started) and not (self._stop.is_set() and not started):
-                if ahead and len(started) < 2 and not self._stop.is_set():
+                if self._may_start(ahead, [items for items, _ in started]):
                     items = self._next_batch(ahead)
                     started.append((items, self._pipeline.start(items)))
                     continue
@@ -202,6 +222,13 @@ class Daemon:
         finally:
             for _, batch in started:
                 self._pipeline.abandon(batch)
+
+    def _may_start(self, ahead: list[Item], in_hand: list[list[Item]]) -> bool:
+        """Whether another batch may be decoded now: two at a time, a troubled film quite alone."""
+        if not ahead or self._stop.is_set():
+            return False
+        troubled = ahead[0].worker_deaths or any(items[0].worker_deaths for items in in_hand)
+        return len(in_hand) < (1 if troubled else 2)
 
     def _next_batch(self, ahead: list[Item]) -> list[Item]:
         """Take the next films; one that was in hand when a worker died goes alone."""

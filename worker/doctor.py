@@ -39,7 +39,10 @@ def examine(config: Config) -> Iterator[Finding]:
     yield from _packages()
     yield from _decoders()
     yield from _guarded("device and model", lambda: _model(config))
-    if all(folder.is_dir() for folder in config.site.folders):
+    there = [folder for folder in config.site.folders if folder.is_dir()]
+    if there and len(there) < len(config.site.folders):
+        yield from _guarded("site", lambda: Finding("site", str(config.require_site().root)))
+    elif there:
         yield from _site(config)
         yield from _guarded("database", lambda: _database(config))
     else:
@@ -110,12 +113,13 @@ def _site(config: Config) -> Iterator[Finding]:
         free_gb >= _LITTLE_DISK_GB,
         None if free_gb >= _LITTLE_DISK_GB else "free some space: intake pauses on a full disk",
     )
-    devices = {folder.stat().st_dev for folder in (config.site.inbox, config.site.work)}
+    moved = (config.site.inbox, config.site.work, config.site.done, config.site.failed)
+    devices = {folder.stat().st_dev for folder in moved}
     yield Finding(
-        "inbox and work/",
+        "inbox, work/, done/, failed/",
         "on one filesystem" if len(devices) == 1 else "on different filesystems",
         len(devices) == 1,
-        None if len(devices) == 1 else "films are claimed by rename: put work/ beside the inbox",
+        None if len(devices) == 1 else "films are moved by rename: put them on one filesystem",
     )
     events = "polling" if is_network(config.site.inbox) else "native"
     chosen = events if config.watch.mode == "auto" else config.watch.mode

@@ -20,6 +20,7 @@ ScreenError                     exit 1
     ├── UnreadableFile                  unreadable-file
     ├── DecoderCrashed                  decoder-crashed       (a strike)
     ├── DecoderTimeout                  decoder-timeout       (a strike)
+    ├── ChangedFile                     changed-file
     ├── Quarantined                     quarantined
     └── LostFile                        lost-file
 
@@ -100,6 +101,7 @@ class FilmError(ScreenError):
     slug = "film"
     exit_code = 3
     is_strike: ClassVar[bool] = False  # counted against the film; at the limit it is quarantined
+    may_pass: ClassVar[bool] = False  # may succeed later although the file stays as it is
 
 
 class NotAFilm(FilmError):
@@ -130,18 +132,21 @@ class UnsupportedTransferSyntax(FilmError):
     """No installed decoder reads this DICOM transfer syntax."""
 
     slug = "unsupported-transfer-syntax"
+    may_pass = True
 
 
 class TooLarge(FilmError):
     """The file, or the picture its header claims, is larger than the configured limit."""
 
     slug = "too-large"
+    may_pass = True
 
 
 class UnreadableFile(FilmError):
     """The operating system did not let the file be read."""
 
     slug = "unreadable-file"
+    may_pass = True
 
 
 class DecoderCrashed(FilmError):
@@ -158,6 +163,13 @@ class DecoderTimeout(FilmError):
     is_strike = True
 
 
+class ChangedFile(FilmError):
+    """The file changed between its hash and its decoding: somebody still writes it."""
+
+    slug = "changed-file"
+    may_pass = True
+
+
 class Quarantined(FilmError):
     """The film took the decoder or the worker down too often to be tried again."""
 
@@ -168,6 +180,12 @@ class LostFile(FilmError):
     """The file was there when it was recorded and is gone now."""
 
     slug = "lost-file"
+    may_pass = True
+
+
+def passing_slugs() -> list[str]:
+    """Slugs of failures that a backfill tries again when it is run again."""
+    return [kind.slug for kind in FilmError.__subclasses__() if kind.may_pass]
 
 
 def film_error(slug: str, message: str) -> FilmError:

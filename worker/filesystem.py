@@ -1,8 +1,13 @@
 """What kind of filesystem a path lies on, and writing files so that a crash leaves no half."""
 
+import errno
 import os
+import stat
 import tempfile
+from io import BufferedReader
 from pathlib import Path
+
+from worker.errors import LostFile, TooLarge, UnreadableFile
 
 _NETWORK = frozenset(
     {
@@ -13,6 +18,7 @@ _NETWORK = frozenset(
 )
 
 
+_ABOUT_THE_FILE = (errno.EACCES, errno.EPERM, errno.ELOOP, errno.EISDIR, errno.ENXIO)
 _TEMPORARY_PREFIX, _TEMPORARY_SUFFIX = ".screen-", ".tmp"
 
 
@@ -38,6 +44,33 @@ def filesystem_type(path: Path, mounts: Path = Path("/proc/self/mountinfo")) -> 
 def is_network(path: Path) -> bool:
     """Whether `path` lies on a network share: no events there, and no trustworthy locks."""
     return filesystem_type(path) in _NETWORK
+
+
+def open_film(path: Path, max_bytes: int) -> BufferedReader:
+    """Open a regular file that is no link and not too large, for reading.
+
+    Raises LostFile, UnreadableFile or TooLarge where this one file is to blame, and OSError where
+    the disk or the share is: a share that is gone says nothing of its films.
+    """
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    except FileNotFoundError as error:
+        path.parent.parent.stat()  # raises when the share is gone, or work/
+        raise LostFile("the file is not there: feed it in again") from error
+    except OSError as error:
+        if error.errno not in _ABOUT_THE_FILE:
+            raise
+        raise UnreadableFile(
+            f"the file cannot be read ({os.strerror(error.errno or 0)}): check its rights, "
+            "then feed it in again"
+        ) from error
+    status = os.fstat(descriptor)
+    if stat.S_ISREG(status.st_mode) and status.st_size <= max_bytes:
+        return os.fdopen(descriptor, "rb")
+    os.close(descriptor)
+    if not stat.S_ISREG(status.st_mode):
+        raise UnreadableFile("not a regular file")
+    raise TooLarge(f"the file is larger than {max_bytes >> 20} MiB ([decode] max_file_mb)")
 
 
 def write_atomic(path: Path, data: bytes, mode: int, *, sync: bool = False) -> None:

@@ -67,8 +67,13 @@ def labels_csv(table: Path, folder: Path) -> Iterator[LabelledFilm]:
         raise UsageError(
             f"{table} needs a heading with the columns file,label and at least one row"
         )
+    seen: dict[str, str] = {}
     for number, row in enumerate(rows, start=2):
+        if row["file"] is None or row["label"] is None:
+            raise UsageError(f"{table}:{number}: the row is shorter than the heading")
         if row["label"] not in LABELS:
             raise UsageError(f"{table}:{number}: label '{row['label']}' is none of {LABELS}")
+        if seen.setdefault(row["file"], row["label"]) != row["label"]:
+            raise UsageError(f"{table}:{number}: {row['file']} has two labels")
         group, domain = group_and_domain(Path(row["file"]).name, row["label"])
         yield LabelledFilm(folder / row["file"], row["label"], row.get("group") or group, domain)

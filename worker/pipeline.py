@@ -8,7 +8,6 @@ caller's, after `finish`.
 
 import hashlib
 import logging
-import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
@@ -18,7 +17,8 @@ from pathlib import Path
 from sqlalchemy import Engine
 
 from worker.config import Config
-from worker.errors import FilmError, LostFile, Quarantined, TooLarge, UnreadableFile
+from worker.errors import ChangedFile, FilmError, LostFile, Quarantined
+from worker.filesystem import open_film
 from worker.records import PreparedFilm
 from worker.report.site import model_facts, page_name, picture_name, write_page, write_pictures
 from worker.report.view import FilmView
@@ -28,8 +28,7 @@ from worker.store.work import Item, add_strike, begin_attempt
 
 log = logging.getLogger(__name__)
 
-_WORKER_DEATHS_LIMIT = 5  # of the whole worker, with this film alone in its batch
-_MIB = 1 << 20
+_WORKER_DEATHS_LIMIT = 5  # of the whole worker, with this film in hand; after the first, alone
 
 NameFor = Callable[[Item, bool], str | None]
 
@@ -133,7 +132,7 @@ class Pipeline:
         films = {}
         for sha256, (item, future) in batch.decoding.items():
             try:
-                films[sha256] = self._patiently(item, future)
+                films[sha256] = require_unchanged(self._patiently(item, future), sha256)
             except FilmError as error:
                 batch.errors |= dict.fromkeys(batch.of_content(sha256), error)
         return films
@@ -155,7 +154,7 @@ class Pipeline:
     def _write(self, answers: Sequence[Answered], now: datetime) -> None:
         site = self._config.site
         pictures = {
-            picture_name(str(a.record.sha256), a.record.weights_sha256): a.film.picture
+            picture_name(str(a.record.sha256), self._screener.identity): a.film.picture
             for a in answers
         }
         write_pictures(site, pictures)
@@ -169,7 +168,7 @@ class Pipeline:
             model=model_facts(self._screener.card),
             picture=film.picture,
             evidence=answer.evidence,
-            page=page_name(str(record.sha256), record.weights_sha256),
+            page=page_name(str(record.sha256), self._screener.identity),
             format=film.format,
             rows=film.rows,
             columns=film.columns,
@@ -187,14 +186,14 @@ class Pipeline:
         answer = screened.get(item.id)
         if answer is None:
             return Duplicate(item, sha256, final_name)
-        weights = answer.record.weights_sha256
+        identity = self._screener.identity
         return Screened(
             item,
             answer.record,
             answer.film,
             answer.evidence,
-            page=page_name(sha256, weights),
-            picture=picture_name(sha256, weights),
+            page=page_name(sha256, identity),
+            picture=picture_name(sha256, identity),
             final_name=final_name,
         )
 
@@ -206,20 +205,13 @@ class Pipeline:
 
 
 def sha256_of(path: Path, max_file_mb: int) -> str:
-    """SHA-256 of a regular file, read once, links not followed.
+    """SHA-256 of a film. Raises as `worker.filesystem.open_film` does."""
+    with open_film(path, max_file_mb << 20) as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
-    Raises LostFile, TooLarge, or UnreadableFile saying what the system answered.
-    """
-    try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-        with os.fdopen(descriptor, "rb") as file:
-            if os.fstat(descriptor).st_size > max_file_mb * _MIB:
-                raise TooLarge(f"the file is larger than {max_file_mb} MiB ([decode] max_file_mb)")
-            return hashlib.file_digest(file, "sha256").hexdigest()
-    except FileNotFoundError as error:
-        raise LostFile("the file was there when it was recorded and is gone now") from error
-    except OSError as error:
-        raise UnreadableFile(
-            f"the file cannot be read ({os.strerror(error.errno or 0)}): check its rights, "
-            "then feed it in again"
-        ) from error
+
+def require_unchanged(film: PreparedFilm, sha256: str) -> PreparedFilm:
+    """The film, if it was decoded from the bytes that were hashed; else raises ChangedFile."""
+    if film.sha256 != sha256:
+        raise ChangedFile("the file changed while it was read: feed it in again when it is whole")
+    return film

@@ -81,8 +81,11 @@ class Film:
 class PreparedFilm:
     """A film as it leaves the decoder process: ready for the model and for the report.
 
-    `model_input` is float32 (size, size) in [0, 1]; `picture` is a grey 8-bit JPEG for display.
+    `sha256` is of the bytes that were decoded; `model_input` is float32 (size, size) in [0, 1];
+    `picture` is a grey 8-bit JPEG for display.
     """
+
+    sha256: str
 
     model_input: NDArray[np.float32]
     picture: bytes

@@ -1,5 +1,6 @@
 """One model, ready to screen: decoder processes, engine and decisions, without site or database."""
 
+import hashlib
 from collections.abc import Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
@@ -32,8 +33,15 @@ class Screener:
     """Decodes, predicts and decides. Close it to end its processes."""
 
     def __init__(self, config: Config, model_name: str | None = None) -> None:
-        """Load and verify the model. Raises ModelError or ConfigError."""
-        model = load_model(find_model(model_name or config.model.name, config.root))
+        """Load and verify a model: `model_name` as typed, else the configured one.
+
+        A folder typed on the command line is relative to the working directory, a configured
+        one to its file. Raises ModelError or ConfigError.
+        """
+        folder = (
+            find_model(model_name) if model_name else find_model(config.model.name, config.root)
+        )
+        model = load_model(folder)
         self.card = model.card
         self.engine = Engine(model, config.model.device, config.model.precision)
         self._outside_population = config.guard.outside_population
@@ -52,12 +60,22 @@ class Screener:
 
     @property
     def preprocessing(self) -> str:
-        """Version of all that lies between file and model input; part of a result's identity."""
-        constants = self.card.input
-        return (
-            f"{PREPARE_VERSION}/square{constants.size_px}"
-            f"/p{constants.low_percentile:g}-{constants.high_percentile:g}"
-        )
+        """All that turns a film into a decision beside the weights; part of a result's identity.
+
+        The version of decoding and preparing, and a digest of the card's constants and the site's
+        policy: a moved threshold must not hide behind answers that were given with the old one.
+        """
+        parts = {"input", "calibration", "decision", "guard", "population"}
+        constants = self.card.model_dump_json(include=parts) + self._outside_population
+        digest = hashlib.sha256(constants.encode()).hexdigest()
+        return f"prepare-{PREPARE_VERSION}/constants-{digest[:16]}"
+
+    @property
+    def identity(self) -> str:
+        """One hexadecimal name for weights and preprocessing together."""
+        return hashlib.sha256(
+            f"{self.card.weights.sha256}{self.preprocessing}".encode()
+        ).hexdigest()
 
     def decode(self, path: Path) -> Future[PreparedFilm]:
         """Begin to decode a film in a process of its own; the future raises FilmError."""

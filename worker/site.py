@@ -11,8 +11,8 @@ from pathlib import Path
 from sqlalchemy import Engine
 
 from worker.assets import asset
-from worker.config import CONFIG_NAME, Config, load_config
-from worker.errors import SiteBusy, UsageError
+from worker.config import CONFIG_NAME, Config, Site, load_config
+from worker.errors import ConfigError, SiteBusy, UsageError
 from worker.filesystem import is_network
 from worker.store.database import open_database, require_current, upgrade
 
@@ -36,6 +36,7 @@ def init_site(folder: Path) -> tuple[Config, str | None]:
         database = _local_database(folder)
         text = text.replace(_SQLITE_URL, f'url = "sqlite:///{database}"')
         note = f"{folder} lies on a network share: the database is {database}, on this machine"
+    folder.chmod(int(Site().dir_mode, 8))
     (folder / CONFIG_NAME).write_text(text, encoding="utf-8")
     config = load_config(folder / CONFIG_NAME)
     (folder / CONFIG_NAME).chmod(int(config.site.file_mode, 8))
@@ -63,6 +64,7 @@ def hold_site(config: Config) -> Iterator[Engine]:
     Raises NotASite, or SiteBusy when another worker holds the site.
     """
     config.require_site()
+    _require_one_filesystem(config)
     descriptor = os.open(config.site.work / _LOCK, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
     try:
         if not _locked(descriptor, patience_s=_STATUS_S):
@@ -80,6 +82,18 @@ def hold_site(config: Config) -> Iterator[Engine]:
             engine.dispose()
     finally:
         os.close(descriptor)
+
+
+def _require_one_filesystem(config: Config) -> None:
+    """Films move by rename; raises ConfigError when that cannot work."""
+    site = config.site
+    device = site.inbox.stat().st_dev
+    for name, folder in (("work", site.work), ("done", site.done), ("failed", site.failed)):
+        if folder.stat().st_dev != device:
+            raise ConfigError(
+                f"site.{name} = {folder} lies on another filesystem than the inbox: films are "
+                "moved by rename, put inbox, work, done and failed on one"
+            )
 
 
 def _locked(descriptor: int, patience_s: float) -> bool:

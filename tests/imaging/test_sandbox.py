@@ -114,6 +114,8 @@ def _hold(pool, path):
     """Give a stopped child a film and return once it lies in its pipe."""
     (pid,) = pool.pids()
     os.kill(pid, signal.SIGSTOP)
+    state = Path(f"/proc/{pid}/stat")  # the signal takes a moment: the child could still read
+    wait_until(lambda: state.read_text().rpartition(")")[2].split()[0] == "T")
     future = pool.submit(path)
     request = len(wire.request(path))
     pipe = os.open(f"/proc/{pid}/fd/0", os.O_RDONLY | os.O_NONBLOCK)

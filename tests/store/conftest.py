@@ -94,7 +94,7 @@ class Shop:
         )
         tags = Tags(modality="DX", patient_age_years=3.0)
         film = PreparedFilm(
-            np.zeros((2, 2), np.float32), b"jpeg", "DICOM", 20, 30, tags, ("a note",), None
+            sha256, np.zeros((2, 2), np.float32), b"jpeg", "DICOM", 20, 30, tags, ("a note",), None
         )
         evidence = np.arange(6, dtype=np.float32).reshape(2, 3)
         page, picture = f"films/{sha256[:4]}.html", f"pictures/{sha256[:4]}.jpg"

@@ -66,7 +66,7 @@ def classify(
         for one in found:
             click.echo(json.dumps(asdict(one.record)) if as_json else _line(one))
             if overlay and one.film is not None:
-                _write_overlay(overlay, one, screener.card)
+                _write_overlay(overlay, one, screener.card, int(config.site.file_mode, 8))
             unread += one.film is None and one.record.reason != "not-a-film"
     if unread:
         click.echo(f"screen: {unread} files could not be read, see above", err=True)
@@ -88,14 +88,15 @@ def _printable(name: str) -> str:
     return printable(name)
 
 
-def _write_overlay(folder: Path, one: "Classified", card: "Card") -> None:
+def _write_overlay(folder: Path, one: "Classified", card: "Card", file_mode: int) -> None:
+    from worker.filesystem import write_atomic
     from worker.report.overlay import blend
 
     if one.film is None or one.evidence is None:
         return
     name = f"{Path(one.path.name).stem[:80]}-{str(one.record.sha256)[:12]}.jpg"
     jpeg = blend(one.film.picture, one.evidence, card.heat_map.evidence_scale, 1.0)
-    (folder / name).write_bytes(jpeg)
+    write_atomic(folder / name, jpeg, file_mode)
 
 
 @click.command()
@@ -137,6 +138,9 @@ def evaluate(
     from worker.screening import Screener
 
     config = chosen_config(config_file)
+    for output in (json_file, predictions, html):
+        if output is not None and not output.absolute().parent.is_dir():
+            raise click.UsageError(f"cannot write {output}: there is no folder {output.parent}")
     truth = list(labels_csv(labels, folder) if labels else class_folders(folder))
     with closing(Screener(config, model)) as screener:
         paths = (film.path for film in truth)

@@ -49,9 +49,8 @@ class _Lazy(click.Group):
     type=click.Path(dir_okay=False, path_type=Path),
     help="Configuration file; else ./config.toml, else the packaged defaults.",
 )
-@click.option("-v", "--verbose", is_flag=True, help="Say more on stderr.")
 @click.pass_context
-def cli(ctx: click.Context, config: Path | None, verbose: bool) -> None:
+def cli(ctx: click.Context, config: Path | None) -> None:
     """Screen chest radiographs for pneumonia. Decision support for a radiologist, not a diagnosis.
 
     \b
@@ -62,7 +61,7 @@ def cli(ctx: click.Context, config: Path | None, verbose: bool) -> None:
     """
     ctx.obj = config
     logging.basicConfig(
-        level=logging.DEBUG if verbose else logging.INFO,
+        level=logging.INFO,
         format="%(asctime)s %(levelname)s %(message)s",
         stream=sys.stderr,
     )

@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from worker.cli.options import EXISTING, chosen_config, config_option
+from worker.cli.options import EXISTING
 
 
 @click.group()
@@ -42,8 +42,7 @@ def list_models() -> None:
 
 @models.command()
 @click.argument("names", nargs=-1)
-@config_option
-def verify(names: tuple[str, ...], config_file: Path | None) -> None:
+def verify(names: tuple[str, ...]) -> None:
     """Check weights against their cards and load them; all shipped models unless NAMES are given.
 
     \b
@@ -53,9 +52,8 @@ def verify(names: tuple[str, ...], config_file: Path | None) -> None:
     """
     from models.registry import find_model, load_model, shipped_names
 
-    config = chosen_config(config_file)
     for name in names or shipped_names():
-        model = load_model(find_model(name, config.root))
+        model = load_model(find_model(name))
         click.echo(f"{name}: {model.card.name} {model.card.version}, weights are as the card says")
 
 

@@ -168,10 +168,12 @@ def report(run: int | None, open_it: bool, config_file: Path | None) -> None:
     """
     from worker.report.site import render_again, write_worklist
     from worker.site import read_site
-    from worker.store.queries import screening_ids
+    from worker.store.queries import runs, screening_ids
 
     config = chosen_config(config_file).require_site()
     with read_site(config) as engine:
+        if run is not None and run not in {known.run for known in runs(engine)}:
+            raise click.UsageError(f"there is no run {run}: 'screen status' shows the last ones")
         ids = [screening_id for screening_id, *_ in screening_ids(engine, run)]
         without = render_again(config.site, engine, ids)
         page = write_worklist(config.site, engine, datetime.now(UTC))

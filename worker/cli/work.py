@@ -29,6 +29,7 @@ def _run(
     An error of the program leaves the run open, as its death would: the next run then counts it
     against the films in hand. What disk, database or user refuse blames no film.
     """
+    from worker.report.site import write_worklist
     from worker.store.work import begin_run, end_run, register_model
 
     model_id = register_model(engine, screener.card, screener.preprocessing, datetime.now(UTC))
@@ -47,6 +48,7 @@ def _run(
         end_run(engine, run_id, datetime.now(UTC))
         raise
     end_run(engine, run_id, datetime.now(UTC))
+    write_worklist(config.site, engine, datetime.now(UTC))  # it says that the run has ended
 
 
 @click.command()
@@ -55,8 +57,8 @@ def _run(
 def watch(once: bool, config_file: Path | None) -> None:
     """Watch the inbox and screen what is dropped there, until SIGTERM or Ctrl-C.
 
-    With --once, files that are still being written stay in the inbox, are named on stderr, and
-    the exit code is 3.
+    With --once, files that are still being written stay in the inbox and are named on stderr; the
+    exit code is 3 then, and when a file could not be read.
 
     \b
     Examples:
@@ -67,6 +69,7 @@ def watch(once: bool, config_file: Path | None) -> None:
     from worker.pipeline import Pipeline
     from worker.screening import Screener
     from worker.site import hold_site
+    from worker.store.queries import counts_by_decision
 
     config = chosen_config(config_file)
     with (
@@ -92,11 +95,15 @@ def watch(once: bool, config_file: Path | None) -> None:
             daemon.run()
             return
         look = daemon.drain()
+        failed = counts_by_decision(engine, run_id)["failed"]
     left = {"still incomplete": look.incomplete, "cannot be moved, check rights": look.untakable}
     for why, paths in left.items():
         for path in paths:
             click.echo(f"screen: left in the inbox, {why}: {str(path)!r}", err=True)
-    if any(left.values()):
+    if daemon.stopped:
+        click.echo("screen: stopped before the inbox was empty: run it again", err=True)
+        sys.exit(1)
+    if failed or any(left.values()):
         sys.exit(3)
 
 
@@ -111,7 +118,8 @@ def backfill(
     """Screen the films of archives into the site's database and reports.
 
     Archives are only read, never changed. Stop it at any moment: the same command goes on where
-    it stopped. Exit code 3 says that some files could not be read.
+    it stopped, and tries again what failed for want of rights, limits or decoders. Exit code 3
+    says that some files of these archives could not be read, now or before.
 
     \b
     Examples:
@@ -123,13 +131,18 @@ def backfill(
     from worker.folders import display_name
     from worker.intake.archive import archive_files
     from worker.pipeline import Pipeline
-    from worker.report.site import write_worklist
+    from worker.report.site import INDEX
     from worker.screening import Screener
     from worker.site import hold_site
-    from worker.store.work import begin_recovery
+    from worker.store.work import begin_recovery, standing_failures
 
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # an orderly stop, as Ctrl-C is
     config = chosen_config(config_file).require_site()
     paths = tuple({path.resolve(): path for path in paths}.values())  # named twice is still one
+    for path in paths:
+        own = [f for f in config.site.folders if path.resolve().is_relative_to(f.resolve())]
+        if own:
+            raise click.UsageError(f"{path} belongs to this site: backfill takes archives")
     unlisted = Unlisted()
     total = sum(1 for path in paths for _ in archive_files(path, unlisted))
     if dry_run:
@@ -156,8 +169,9 @@ def backfill(
             limit=limit,
             advance=progress.advance,
         )
-        page = write_worklist(config.site, engine, datetime.now(UTC))
+        sources = [display_name(path.resolve()) for path in paths]
+        failed = standing_failures(engine, sources, model_id)
     click.echo(progress.summary())
-    click.echo(f"report: {page}")
-    if progress.counts["failed"] or unlisted.folders:
+    click.echo(f"report: {config.site.reports / INDEX}")
+    if failed or unlisted.folders:
         sys.exit(3)

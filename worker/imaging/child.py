@@ -5,11 +5,10 @@ decoders may crash it, fill its memory or spin: then it dies alone. Its stdout i
 it is moved away before any decoder could print there.
 """
 
-import errno
+import hashlib
 import os
 import resource
 import signal
-import stat
 import sys
 from math import ceil
 from pathlib import Path
@@ -17,7 +16,8 @@ from typing import BinaryIO
 
 import cv2
 
-from worker.errors import FilmError, LostFile, TooLarge, UnreadableFile
+from worker.errors import FilmError, TooLarge
+from worker.filesystem import open_film
 from worker.imaging import prepare, wire
 from worker.imaging.decode import decode
 from worker.imaging.limits import MIB, DecodeLimits, PrepareSettings
@@ -65,6 +65,8 @@ def _serve(path: Path, settings: PrepareSettings, limits: DecodeLimits, answers:
     last = False
     try:
         answer = wire.film_answer(_prepared(path, settings, limits))
+    except OSError as error:
+        answer = (wire.system_answer(error),)
     except FilmError as error:
         last = isinstance(error.__cause__, MemoryError)
         answer = (wire.error_answer(error, last),)
@@ -78,9 +80,12 @@ def _serve(path: Path, settings: PrepareSettings, limits: DecodeLimits, answers:
 
 
 def _prepared(path: Path, settings: PrepareSettings, limits: DecodeLimits) -> PreparedFilm:
-    film = decode(read_film(path, limits), limits)
+    with open_film(path, limits.max_file_bytes) as file:
+        data = file.read(os.fstat(file.fileno()).st_size + 1)
+    film = decode(data, limits)
     low, high = settings.stretch_low, settings.stretch_high
     return PreparedFilm(
+        sha256=hashlib.sha256(data).hexdigest(),
         model_input=prepare.model_input(film.pixels, settings.size_px, low, high),
         picture=prepare.display_picture(film.pixels, settings.picture_px, settings.quality),
         format=film.format,
@@ -90,34 +95,6 @@ def _prepared(path: Path, settings: PrepareSettings, limits: DecodeLimits) -> Pr
         notes=film.notes,
         refusal=film.refusal,
     )
-
-
-def read_film(path: Path, limits: DecodeLimits) -> bytes:
-    """Read a regular file that is no link and not too large.
-
-    Raises LostFile, UnreadableFile or TooLarge.
-    """
-    try:
-        fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-        with os.fdopen(fd, "rb") as file:
-            status = os.fstat(fd)
-            if not stat.S_ISREG(status.st_mode):
-                raise UnreadableFile("not a regular file")
-            if status.st_size > limits.max_file_bytes:
-                raise TooLarge(
-                    f"the file is larger than {limits.max_file_mb} MiB ([decode] max_file_mb)"
-                )
-            return file.read(status.st_size + 1)
-    except OSError as error:
-        raise _as_film_error(error) from error
-
-
-def _as_film_error(error: OSError) -> FilmError:
-    if error.errno == errno.ENOENT:
-        return LostFile("the file is gone")
-    if error.errno == errno.ELOOP:
-        return UnreadableFile("a symbolic link: links are not followed")
-    return UnreadableFile(f"the file cannot be read: {error.strerror}")
 
 
 if __name__ == "__main__":

@@ -68,7 +68,7 @@ class DecoderProcess:
         except wire.BadAnswer as error:
             raise DecoderCrashed("the decoder gave an answer that makes no sense") from error
         self.is_spent = header.last or self._films >= FILMS_PER_CHILD or bool(self._buffer)
-        if isinstance(film, FilmError):
+        if isinstance(film, (FilmError, OSError)):
             raise film
         return film
 

@@ -18,7 +18,7 @@ from worker.records import PreparedFilm, Reason, Refusal, Tags
 READY = b"ready\n"  # a child says so when its libraries are loaded
 HEADER_BYTES = 65_536  # the longest header line
 _MESSAGE_CHARS, _NOTE_CHARS, _TAG_CHARS, _MAX_NOTES = 500, 300, 64, 20
-_FLOAT_BYTES = 4
+_FLOAT_BYTES, _DIGEST_CHARS = 4, 64
 _SIDE_PX = 2**31 - 1
 
 
@@ -31,7 +31,7 @@ class Header:
     """A checked header line: an error, or the sizes of the blobs that follow it."""
 
     fields: dict[str, Any]
-    error: FilmError | None
+    error: FilmError | OSError | None
     blob_bytes: int
     last: bool  # the child leaves after this answer
 
@@ -62,9 +62,15 @@ def error_answer(error: FilmError, last: bool) -> bytes:
     return _line({"error": error.slug, "message": str(error)[:_MESSAGE_CHARS], "last": last})
 
 
+def system_answer(error: OSError) -> bytes:
+    """The child's answer when disk or share refused: no film is to blame."""
+    return _line({"errno": error.errno or 0})
+
+
 def film_answer(film: PreparedFilm) -> tuple[bytes, ...]:
     """The child's answer for a decoded film: header, model input, picture."""
     header = {
+        "sha256": film.sha256,
         "format": film.format,
         "rows": film.rows,
         "columns": film.columns,
@@ -81,6 +87,9 @@ def parse_header(line: bytes, settings: PrepareSettings) -> Header:
     """Check a header line; raises BadAnswer."""
     try:
         values = json.loads(line)
+        if "errno" in values:
+            number = int(values["errno"])
+            return Header({}, OSError(number, os.strerror(number)), 0, last=False)
         if "error" in values:
             error = film_error(str(values["error"]), str(values["message"])[:_MESSAGE_CHARS])
             return Header({}, error, 0, bool(values.get("last")))
@@ -100,6 +109,7 @@ def parse_film(header: Header, blobs: bytes, settings: PrepareSettings) -> Prepa
     values = header.fields
     try:
         return PreparedFilm(
+            sha256=_text(values["sha256"], _DIGEST_CHARS),
             model_input=model_input,
             picture=blobs[cut:],
             format=_text(values["format"], _TAG_CHARS),

@@ -29,11 +29,12 @@ def decide(
     """Decide on one film: what tags and pixels forbid, then the guard, then the score."""
     if refusal:
         return Verdict(Decision.REFUSED, refusal.reason, refusal.message)
-    if prediction.not_chest_score > 0.5 and prediction.guard_score > card.guard.threshold:
+    unlike = prediction.guard_score > card.guard.threshold
+    if unlike and prediction.not_chest_score > 0.5 and _age_may_fit(tags, card):
         return Verdict(
             Decision.REFUSED,
             Reason.NOT_A_CHEST_RADIOGRAPH,
-            "The picture is unlike any frontal chest film the model knows.",
+            "The picture is unlike the frontal chest films that the model knows.",
         )
     outside = _outside_population(prediction, card, tags)
     if outside and outside_population == "refuse":
@@ -44,9 +45,15 @@ def decide(
     return answer
 
 
+def _age_may_fit(tags: Tags, card: Card) -> bool:
+    """Whether the patient may belong to the population, as far as the tags tell."""
+    age = tags.patient_age_years
+    return age is None or card.population.includes(age)
+
+
 def _outside_population(prediction: Prediction, card: Card, tags: Tags) -> str | None:
     population, age = card.population, tags.patient_age_years
-    if age is not None and not population.includes(age):
+    if age is not None and not _age_may_fit(tags, card):
         return (
             f"The patient is {int(age)} years old; the model was validated on "
             f"{population.description}, {population.min_age_years:g} to "

@@ -82,7 +82,7 @@ class Inbox:
         seen = {}
         self._site.inbox.stat()  # raises when the share is gone
         for path in regular_files(self._site.inbox, self._pass_over):
-            if is_temporary(path.name):
+            if any(map(is_temporary, path.relative_to(self._site.inbox).parts)):
                 continue
             try:
                 candidate = self._update(path, now)

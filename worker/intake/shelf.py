@@ -1,5 +1,6 @@
 """Where files end: free names in done/ and failed/, and the move there."""
 
+import errno
 import json
 import os
 from collections.abc import Container
@@ -35,8 +36,16 @@ def put_away(claimed: Path, target: Path) -> None:
     """Move a claimed file to its final name and remove its folder in work/; again is harmless."""
     if claimed.exists():
         claimed.rename(target)
-    if claimed.parent.exists():
-        claimed.parent.rmdir()
+    remove_claim(claimed.parent)
+
+
+def remove_claim(folder: Path) -> None:
+    """Remove an emptied folder of work/; what others left in it (`.nfs…`) stays for later."""
+    try:
+        folder.rmdir()
+    except OSError as error:
+        if error.errno not in (errno.ENOENT, errno.ENOTEMPTY):
+            raise
 
 
 def write_sidecar(site: Site, final_name: str, facts: dict[str, object]) -> None:

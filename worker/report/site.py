@@ -1,7 +1,9 @@
 """Write a site's reports: pictures that last, pages that can always be rendered again."""
 
+import fcntl
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
 
@@ -10,24 +12,26 @@ from sqlalchemy import Engine
 from models.cards import Card
 from worker.config import Site
 from worker.filesystem import sync_folder, write_atomic
+from worker.intake.found import INBOX
 from worker.report.pages import film_page, worklist_pages
 from worker.report.view import FilmView, ModelFacts, RunView, WorklistRow
 from worker.store import queries
 
 INDEX = "index.html"
+_LOCK = ".lock"
 PAGES, PICTURES = "films", "pictures"
 _END = b"</html>"
 _RUNS_SHOWN = 50
 
 
-def page_name(sha256: str, weights_sha256: str) -> str:
-    """Path of a film's page below reports/: content and model, nothing of the patient."""
-    return f"{PAGES}/{sha256[:24]}-{weights_sha256[:8]}.html"
+def page_name(sha256: str, identity: str) -> str:
+    """Path of a film's page below reports/: content and `Screener.identity`, no patient."""
+    return f"{PAGES}/{sha256[:24]}-{identity[:8]}.html"
 
 
-def picture_name(sha256: str, weights_sha256: str) -> str:
+def picture_name(sha256: str, identity: str) -> str:
     """Path of a film's picture below reports/."""
-    return f"{PICTURES}/{sha256[:24]}-{weights_sha256[:8]}.jpg"
+    return f"{PICTURES}/{sha256[:24]}-{identity[:8]}.jpg"
 
 
 def model_facts(card: Card) -> ModelFacts:
@@ -137,6 +141,22 @@ def write_worklist(site: Site, engine: Engine, now: datetime) -> Path:
 
     Pages that no longer exist, because there are fewer rows, are removed.
     """
+    with _alone(site):
+        return _write_worklist(site, engine, now)
+
+
+@contextmanager
+def _alone(site: Site) -> Iterator[None]:
+    """Keep two processes from writing the worklist at once: the older rows could come last."""
+    descriptor = os.open(site.reports / _LOCK, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _write_worklist(site: Site, engine: Engine, now: datetime) -> Path:
     card = queries.latest_card(engine)
     pages = worklist_pages(
         _rows(queries.results(engine)),
@@ -148,17 +168,27 @@ def write_worklist(site: Site, engine: Engine, now: datetime) -> Path:
         write_atomic(site.reports / name, html.encode("utf-8"), int(site.file_mode, 8))
     for old in site.reports.glob("worklist-*.html"):
         if old.name not in pages:
-            old.unlink()
+            old.unlink(missing_ok=True)
     return site.reports / INDEX
 
 
 def _rows(results: Iterable[queries.Result]) -> Sequence[WorklistRow]:
+    """Rows of the worklist; what failed in an archive and was mended there is left out."""
     return [
         WorklistRow(
             r.record, r.status, r.page if r.status != "failed" else None, r.run, r.finished_at
         )
-        for r in results
+        for r in _standing(results)
     ]
+
+
+def _standing(newest_first: Iterable[queries.Result]) -> Iterator[queries.Result]:
+    seen = set()
+    for result in newest_first:
+        where = (result.source, result.record.file)
+        if not (result.status == "failed" and where in seen and result.source != INBOX):
+            yield result
+        seen.add(where)
 
 
 def _run_view(run: queries.RunSummary) -> RunView:

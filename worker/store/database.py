@@ -36,7 +36,9 @@ def open_database(settings: Database, *, create: bool = False, read_only: bool =
         )
     file = Path(url.database)
     _check_place(file, create)
-    engine = create_engine(url, connect_args={"timeout": settings.busy_timeout_s})
+    engine = create_engine(
+        url, connect_args={"timeout": settings.busy_timeout_s}, hide_parameters=True
+    )
     event.listen(engine, "connect", _set_read_only_pragmas if read_only else _set_pragmas)
     event.listen(engine, "handle_error", _explain_error)
     event.listen(engine, "begin", _begin_deferred if read_only else _begin_immediate)

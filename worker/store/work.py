@@ -6,12 +6,13 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
-from sqlalchemy import Engine, select, update
+from sqlalchemy import Engine, delete, func, select, update
 from sqlalchemy.dialects.sqlite import insert
 from sqlalchemy.orm import Session
 
 from models.cards import Card
 from worker import __version__
+from worker.errors import passing_slugs
 from worker.intake.found import INBOX, Found
 from worker.store.tables import Failure, File, Model, Run
 
@@ -91,6 +92,7 @@ def record(
     """Record files in one transaction; return those that still have work to do, in order.
 
     A file of an archive that was recorded before keeps its row: this is how a backfill resumes.
+    If it failed for a reason that may have passed (its rights, a limit), it waits again.
     """
     if not found:
         return []
@@ -100,12 +102,37 @@ def record(
         known: dict[_Key, File] = {}
         for start in range(0, len(found), _ASKED_AT_ONCE):
             known |= _known(session, found[start : start + _ASKED_AT_ONCE], model_id)
+        again = _wait_again(session, [row.id for row in known.values() if row.state == "failed"])
     by_key = {_key(each): each for each in found}  # a file that was given twice is one file
     return [
         Item(row.id, each, row.strikes, row.worker_deaths)
         for each, row in ((each, known[key]) for key, each in by_key.items())
-        if row.state in ("waiting", "attempted")
+        if row.state in ("waiting", "attempted") or row.id in again
     ]
+
+
+def _wait_again(session: Session, failed: Sequence[int]) -> set[int]:
+    """Forget failures that may have passed; ids of the files that wait again."""
+    passed: set[int] = set()
+    for start in range(0, len(failed), _ASKED_AT_ONCE):
+        some = failed[start : start + _ASKED_AT_ONCE]
+        mine, reasons = Failure.file_id.in_(some), Failure.reason.in_(passing_slugs())
+        passed |= set(
+            session.scalars(delete(Failure).where(mine, reasons).returning(Failure.file_id))
+        )
+    waiting = {"state": "waiting", "finished_at": None, "final_name": None}
+    if passed:
+        session.execute(update(File), [{"id": each, **waiting} for each in passed])
+    return passed
+
+
+def standing_failures(engine: Engine, sources: Sequence[str], model_id: int) -> int:
+    """How many files of these sources this model could not screen, in this run or before."""
+    asked = select(func.count()).where(
+        File.state == "failed", File.source.in_(sources), File.model_id == model_id
+    )
+    with Session(engine) as session:
+        return session.scalars(asked).one()
 
 
 def _row(found: Found, run_id: int, model_id: int, now: datetime) -> dict[str, object]:

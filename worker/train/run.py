@@ -16,6 +16,7 @@ from sklearn.metrics import roc_auc_score
 
 from models.architectures import Classifier
 from models.cards import (
+    CARD_NAME,
     Calibration,
     Card,
     DecisionConstants,
@@ -67,7 +68,7 @@ def train(request: TrainingRequest, say: Callable[[str], None]) -> Card:
 
     Raises UsageError when `out` holds a finished model or the films cannot be used.
     """
-    if (request.out / WEIGHTS_NAME).exists():
+    if (request.out / CARD_NAME).exists():
         raise UsageError(f"{request.out} holds a finished model: choose another --out")
     checkpoints = request.out / _CHECKPOINTS
     checkpoints.mkdir(parents=True, exist_ok=True)
@@ -121,9 +122,9 @@ def _write(
     known = score(classifier, films, recipe, device)
     unknown = score(classifier, outside, recipe, device)
     guard = fit_guard(known.features, unknown.features, features)
-    sha256 = write_weights(classifier.net.state_dict(), guard, request.out / WEIGHTS_NAME)
     calibration = calibrate(held_out)
     decision = decision_constants(held_out, calibration)
+    sha256 = write_weights(classifier.net.state_dict(), guard, request.out / WEIGHTS_NAME)
     card = Card(
         name=request.name,
         version=request.version,
