@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from models.errors import ModelError
+from models.errors import UnknownModel
 from models.torchvision_compat import torchvision_models
 
 
@@ -118,11 +118,11 @@ FAMILIES: dict[str, Family] = {
 def build(architecture: str, mean: float, std: float) -> Classifier:
     """Build a two-output network with random weights; `mean` and `std` of its input.
 
-    Raises ModelError for an unknown architecture, naming the known ones.
+    Raises UnknownModel for an unknown architecture, naming the known ones.
     """
     family = FAMILIES.get(architecture)
     if family is None:
         known = ", ".join(sorted(FAMILIES))
-        raise ModelError(f"unknown architecture '{architecture}': known are {known}")
+        raise UnknownModel(f"unknown architecture '{architecture}': known are {known}")
     maker = cast(Callable[..., nn.Module], getattr(torchvision_models(), family.build))
     return Classifier(maker(num_classes=2), family, mean, std)

@@ -1,4 +1,4 @@
-"""The one error of this package."""
+"""The errors of this package."""
 
 from typing import ClassVar
 
@@ -8,3 +8,9 @@ class ModelError(Exception):
 
     slug: ClassVar[str] = "model"
     exit_code: ClassVar[int] = 1
+
+
+class UnknownModel(ModelError):
+    """There is no model or architecture of this name: the request is wrong, not the model."""
+
+    exit_code = 2

@@ -7,7 +7,7 @@ import torch
 
 from models.architectures import Classifier, build
 from models.cards import CARD_NAME, Card, read_card
-from models.errors import ModelError
+from models.errors import ModelError, UnknownModel
 from models.weights import read_weights
 
 SHIPPED = Path(__file__).resolve().parent / "shipped"
@@ -32,14 +32,14 @@ def shipped_names() -> list[str]:
 def find_model(name: str, base: Path = Path()) -> Path:
     """Folder of the model `name`: `default`, a shipped name, or a folder (relative to `base`).
 
-    Raises ModelError naming what there is.
+    Raises UnknownModel naming what there is.
     """
     shipped = SHIPPED / (DEFAULT if name == "default" else name)
     for folder in (shipped, base / name):
         if (folder / CARD_NAME).is_file():
             return folder
     known = ", ".join(["default", *shipped_names()])
-    raise ModelError(f"no model '{name}': known are {known}, or name a folder with {CARD_NAME}")
+    raise UnknownModel(f"no model '{name}': known are {known}, or name a folder with {CARD_NAME}")
 
 
 def load_model(folder: Path) -> LoadedModel:

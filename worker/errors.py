@@ -24,8 +24,8 @@ ScreenError                     exit 1
     ├── Quarantined                     quarantined
     └── LostFile                        lost-file
 
-`models.errors.ModelError` (exit 1, slug `model`) stands beside this tree, because `models` never
-imports `worker`.
+`models.errors.ModelError` (exit 1; exit 2 if there is no such model) stands beside this tree,
+because `models` never imports `worker`.
 Slugs are stable: scripts and the `failures` table depend on them.
 """
 

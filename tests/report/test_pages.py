@@ -191,3 +191,8 @@ def test_ids_of_a_page_are_unique(every_page):
     for page in every_page:
         ids = [attrs["id"] for _, attrs in Elements(page).tags if "id" in attrs]
         assert len(ids) == len(set(ids))
+
+
+def test_a_film_without_an_age_says_that_it_was_judged_by_its_looks(film):
+    assert "judged by its looks alone" in film_page(film())
+    assert "judged by its looks alone" not in film_page(film(tags=Tags(patient_age_years=3)))

@@ -96,7 +96,9 @@ def test_counts_name_every_decision_and_count_duplicates_and_failures_apart(fill
 
 
 def test_counts_by_state_show_what_still_waits(filled, engine):
-    assert counts_by_state(engine) == {"waiting": 1, "screened": 3, "duplicate": 1, "failed": 1}
+    every = {"waiting": 1, "screened": 3, "duplicate": 1, "failed": 1}
+    assert counts_by_state(engine, inbox=True) == every
+    assert counts_by_state(engine, inbox=False) == {}
 
 
 def test_counts_of_a_run_are_its_own(filled, start_run, engine):

@@ -141,8 +141,11 @@ def status(config_file: Path | None) -> None:
     click.echo(f"worker   {f'process {pid}' if pid else 'none is running'}")
     click.echo(f"inbox    {sum(1 for _ in regular_files(config.site.inbox))} files")
     with read_site(config) as engine:
-        states = counts_by_state(engine)
-        click.echo(f"in work  {states.get('waiting', 0) + states.get('attempted', 0)} files")
+        for name, inbox in (("in work", True), ("archives", False)):
+            states = counts_by_state(engine, inbox=inbox)
+            waiting = states.get("waiting", 0) + states.get("attempted", 0)
+            more = "" if inbox or not waiting else "; run the backfill again"
+            click.echo(f"{name:<8} {waiting} files wait{more}")
         for name, count in counts_by_decision(engine).items():
             click.echo(f"  {name:<14} {count}")
         for run in runs(engine, limit=5):

@@ -23,6 +23,7 @@ from sqlalchemy import (
 from sqlalchemy.orm import Session
 
 from models.cards import Card
+from worker.intake.found import INBOX
 from worker.records import RECORD_FIELDS, Decision, Record, Tags
 from worker.store.tables import File, Film, Model, Run, Screening, UtcDateTime
 
@@ -149,10 +150,11 @@ def counts_by_decision(engine: Engine, run: int | None = None) -> dict[str, int]
     return {name: found.get(name, 0) for name in names}
 
 
-def counts_by_state(engine: Engine) -> dict[str, int]:
-    """How many files stand in which state."""
+def counts_by_state(engine: Engine, *, inbox: bool) -> dict[str, int]:
+    """How many files of the inbox, or of all archives, stand in which state."""
+    mine = File.source == INBOX if inbox else File.source != INBOX
     with engine.connect() as connection:
-        asked = select(File.state, func.count()).group_by(File.state)
+        asked = select(File.state, func.count()).where(mine).group_by(File.state)
         return {state: int(count) for state, count in connection.execute(asked)}
 
 
