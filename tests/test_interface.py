@@ -475,10 +475,20 @@ def test_exit_2_for_usage_and_configuration(screen, desk, arguments):
     assert "Traceback" not in ended.stderr
 
 
-def test_exit_1_for_what_could_not_be_finished(screen, desk, films):
-    ended = screen("classify", films / "a.jpeg", "--model", "nonsense", cwd=desk)
+def test_exit_1_for_what_could_not_be_finished(screen, desk, films, tiny_model, tmp_path):
+    damaged = tmp_path / "damaged"
+    shutil.copytree(tiny_model, damaged)
+    with (damaged / "weights.safetensors").open("ab") as weights:
+        weights.write(b"!")
+    ended = screen("classify", films / "a.jpeg", "--model", damaged, cwd=desk)
     assert ended.returncode == 1
-    assert ended.stderr.startswith("screen: no model 'nonsense'")
+    assert "damaged or was exchanged" in ended.stderr
+
+
+def test_exit_2_for_a_model_that_is_not_there(screen, desk, films):
+    ended = screen("classify", films / "a.jpeg", "--model", "nonsense", cwd=desk)
+    assert ended.returncode == 2
+    assert "known are default" in ended.stderr
 
 
 def test_evaluate_exits_with_1_when_no_film_could_be_read(screen, desk, tmp_path):
@@ -551,3 +561,19 @@ def test_the_examples_in_help_parse():
             given = line.split(">")[0].split()
             options = {option for p in command.params for option in p.opts}
             assert {word for word in given if word.startswith("--")} <= options, line
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("query", "--since", "2027-01-01", "--until", "2026-01-01"),
+        ("classify", "/nowhere"),
+        ("nonsense",),
+        ("evaluate", "/nowhere"),
+    ],
+)
+def test_a_usage_error_is_one_line_that_says_where_to_look(screen, tmp_path, arguments):
+    ended = screen(*arguments, cwd=tmp_path)
+    assert ended.returncode == 2
+    assert ended.stderr.count("\n") == 1
+    assert "--help'" in ended.stderr

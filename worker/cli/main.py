@@ -42,7 +42,9 @@ class _Lazy(click.Group):
         return command
 
 
-@click.command(cls=_Lazy, context_settings={"help_option_names": ["-h", "--help"]})
+@click.command(
+    cls=_Lazy, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110}
+)
 @click.version_option(__version__, prog_name="screen")
 @click.option(
     "--config",
@@ -74,8 +76,13 @@ def main() -> None:
     """Run `screen`; errors stand on stderr in one line that says what to do."""
     try:
         code = cli.main(standalone_mode=False)
-    except click.ClickException as error:
+    except click.exceptions.NoArgsIsHelpError as error:
         error.show()
+        code = error.exit_code
+    except click.ClickException as error:
+        asked = getattr(error, "ctx", None)
+        hint = f" See '{asked.command_path} --help'." if asked else ""
+        click.echo(f"screen: {error.format_message().rstrip('.')}.{hint}", err=True)
         code = error.exit_code
     except click.Abort:
         click.echo("stopped", err=True)

@@ -42,7 +42,12 @@ class _Moment(click.ParamType[datetime]):
 
 
 @click.command()
-@click.option("--decision", "--label", type=click.Choice(list(Decision)), help="Only this one.")
+@click.option(
+    "--decision",
+    "--label",
+    type=click.Choice(list(Decision), case_sensitive=False),
+    help="Only this one.",
+)
 @click.option("--status", type=click.Choice(["screened", "duplicate", "failed"]))
 @click.option("--reason", help="Only this slug.")
 @click.option("--since", type=_Moment(end_of_day=False), help="Finished at or after; UTC.")
@@ -69,6 +74,8 @@ def query(form: str | None, config_file: Path | None, **wanted: Any) -> None:
     from worker.site import read_site
     from worker.store.queries import Filter, results
 
+    if wanted["since"] and wanted["until"] and wanted["since"] > wanted["until"]:
+        raise click.UsageError("--since lies after --until: nothing can lie between them")
     if form is None and wanted["limit"] is None:
         wanted["limit"] = _TABLE_ROWS
     with read_site(chosen_config(config_file).require_site()) as engine:
@@ -109,7 +116,9 @@ def _table(results: Iterable["Result"]) -> Iterator[str]:
     from worker.report.text import printable
 
     yield f"{'finished (UTC)':<19}  {'run':>4}  {'decision':<13}  {'p':>5}  file"
+    nothing = True
     for result in results:
+        nothing = False
         record = result.record
         refused = record.decision is Decision.REFUSED  # its score is not validated: JSON has it
         score = "–" if refused else f"{record.probability:.3f}"
@@ -120,6 +129,8 @@ def _table(results: Iterable["Result"]) -> Iterator[str]:
             f"{'FAILED' if result.status == 'failed' else record.decision:<13}  {score:>5}  "
             f"{printable(record.file)}{note}{again}"
         )
+    if nothing:
+        yield "no results; 'screen query --help' shows what can be asked"
 
 
 @click.command()
