@@ -28,9 +28,8 @@ class Classified:
 @dataclass(frozen=True)
 class _Pending:
     path: Path
-    sha256: str | None
-    future: Future[PreparedFilm] | None
-    error: FilmError | None = None
+    sha256: str | None  # None if the file could not be read; then the future says why
+    future: Future[PreparedFilm]
 
 
 def classify(
@@ -52,7 +51,9 @@ def _begin(screener: Screener, path: Path, max_file_mb: int) -> _Pending:
     try:
         sha256 = sha256_of(where, max_file_mb)
     except FilmError as error:
-        return _Pending(path, None, None, error)
+        unread: Future[PreparedFilm] = Future()
+        unread.set_exception(error)
+        return _Pending(path, None, unread)
     return _Pending(path, sha256, screener.decode(where))
 
 
@@ -61,7 +62,8 @@ def _finish(screener: Screener, batch: list[_Pending]) -> Iterator[Classified]:
     errors: dict[int, FilmError] = {}
     for index, pending in enumerate(batch):
         try:
-            films[index] = _result(pending)
+            film = pending.future.result()
+            films[index] = require_unchanged(film, str(pending.sha256))
         except FilmError as error:
             errors[index] = error
     answers = screener.answer(
@@ -77,9 +79,3 @@ def _finish(screener: Screener, batch: list[_Pending]) -> Iterator[Classified]:
         else:
             answer = answered[index]
             yield Classified(pending.path, answer.record, answer.film, answer.evidence)
-
-
-def _result(pending: _Pending) -> PreparedFilm:
-    if pending.future is None:
-        raise pending.error or FilmError("not begun")
-    return require_unchanged(pending.future.result(), str(pending.sha256))

@@ -17,7 +17,7 @@ from pathlib import Path
 from sqlalchemy import Engine
 
 from worker.config import Config
-from worker.errors import ChangedFile, FilmError, LostFile, Quarantined
+from worker.errors import ChangedFile, FilmError, Quarantined
 from worker.filesystem import open_film
 from worker.records import PreparedFilm
 from worker.report.site import model_facts, page_name, picture_name, write_page, write_pictures
@@ -179,9 +179,10 @@ class Pipeline:
         )
 
     def _outcome(self, item: Item, batch: Started, screened: dict[int, Answered]) -> Outcome:
-        sha256, error = batch.contents.get(item.id), batch.errors.get(item.id)
-        if error or sha256 is None:
-            return Failed(item, sha256, error or LostFile("gone"), self._name_for(item, True))
+        error = batch.errors.get(item.id)
+        if error is not None:
+            return Failed(item, batch.contents.get(item.id), error, self._name_for(item, True))
+        sha256 = batch.contents[item.id]
         final_name = self._name_for(item, False)
         answer = screened.get(item.id)
         if answer is None:

@@ -4,6 +4,7 @@ import hashlib
 from collections.abc import Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -58,7 +59,7 @@ class Screener:
             config.decode.process_count,
         )
 
-    @property
+    @cached_property
     def preprocessing(self) -> str:
         """All that turns a film into a decision beside the weights; part of a result's identity.
 
@@ -70,7 +71,7 @@ class Screener:
         digest = hashlib.sha256(constants.encode()).hexdigest()
         return f"prepare-{PREPARE_VERSION}/constants-{digest[:16]}"
 
-    @property
+    @cached_property
     def identity(self) -> str:
         """One hexadecimal name for weights and preprocessing together."""
         return hashlib.sha256(

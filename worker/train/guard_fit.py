@@ -39,11 +39,12 @@ def fit_guard(
     moved by what the folds say of films that a network has not seen.
     """
     tensors = _fit(films, outside)
+    unseen = [_unseen(fold) for fold in folds]
     for name in ("film", "chest"):
-        inflation = max(_inflation(fold, name) for fold in folds)
+        inflation = max(_inflation(guard, axes, name) for guard, axes in unseen)
         tensors[f"{name}_limit"] = tensors[f"{name}_limit"] * inflation
     if len(outside):
-        shift = max(_adult_quantile(fold) for fold in folds)
+        shift = max(_adult_quantile(guard, axes) for guard, axes in unseen)
         tensors["adult_bias"] = tensors["adult_bias"] - shift
     return tensors
 
@@ -90,20 +91,19 @@ def _gaussian(
     }
 
 
-def _inflation(fold: FoldFeatures, name: str) -> float:
-    """How much farther the fold's unseen films lie than those it was trained on."""
-    tensors = _fit(fold.trained, fold.outside)
-    axes = _axes(tensors, fold.held_out)
-    distances = mahalanobis(axes, tensors[f"{name}_mean"], tensors[f"{name}_precision"])
-    return max(1.0, float(np.quantile(distances, _KEPT) / tensors[f"{name}_limit"]))
+def _unseen(fold: FoldFeatures) -> tuple[dict[str, Tensor], Tensor]:
+    """A guard fitted on what the fold's network was trained on, and its axes of unseen films."""
+    guard = _fit(fold.trained, fold.outside)
+    return guard, project(torch.from_numpy(fold.held_out), guard["centre"], guard["basis"])
 
 
-def _adult_quantile(fold: FoldFeatures) -> float:
-    """Log-odds of being adult below which nearly all of the fold's unseen films stay."""
-    tensors = _fit(fold.trained, fold.outside)
-    log_odds = _axes(tensors, fold.held_out) @ tensors["adult_weight"] + tensors["adult_bias"]
+def _inflation(guard: dict[str, Tensor], axes: Tensor, name: str) -> float:
+    """How much farther a fold's unseen films lie than those it was trained on."""
+    distances = mahalanobis(axes, guard[f"{name}_mean"], guard[f"{name}_precision"])
+    return max(1.0, float(np.quantile(distances, _KEPT) / guard[f"{name}_limit"]))
+
+
+def _adult_quantile(guard: dict[str, Tensor], axes: Tensor) -> float:
+    """Log-odds of being adult below which nearly all of a fold's unseen films stay."""
+    log_odds = axes @ guard["adult_weight"] + guard["adult_bias"]
     return max(0.0, float(np.quantile(log_odds, _KEPT)))
-
-
-def _axes(tensors: dict[str, Tensor], films: Features) -> Tensor:
-    return project(torch.from_numpy(films), tensors["centre"], tensors["basis"])
