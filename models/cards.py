@@ -26,20 +26,29 @@ class WeightsFile(_Part):
 
 
 class InputConstants(_Part):
-    """How a film becomes the network's input: squash to a square, stretch, normalise.
-
-    `mean` and `std` apply after the stretch to [0, 1].
-    """
+    """How a film becomes the model's input: squash to a square, stretch between percentiles."""
 
     size_px: Annotated[int, Field(ge=32, le=2048)]
     low_percentile: float
     high_percentile: float
+
+
+class Member(_Part):
+    """One network of the model; `mean` and `std` normalise its input after the stretch to [0, 1].
+
+    Several answer with the mean of their margins.
+    """
+
+    architecture: str
     mean: float
     std: Annotated[float, Field(gt=0)]
 
 
 class Calibration(_Part):
-    """Platt scaling: calibrated log-odds = slope × (PNEUMONIA logit − NORMAL logit) + offset."""
+    """Platt scaling: calibrated log-odds = slope × margin + offset.
+
+    The margin is PNEUMONIA logit − NORMAL logit, of several networks their mean.
+    """
 
     slope: Annotated[float, Field(gt=0)]
     offset: float
@@ -97,7 +106,7 @@ class Card(_Part):
 
     name: str
     version: str
-    architecture: str
+    members: Annotated[tuple[Member, ...], Field(min_length=1)]
     labels: tuple[str, str]
     weights: WeightsFile
     input: InputConstants
@@ -111,6 +120,11 @@ class Card(_Part):
     not_for: tuple[str, ...]
     training: dict[str, Any]
     metrics: dict[str, Any]
+
+    @property
+    def architecture(self) -> str:
+        """The architectures of all members, for people."""
+        return " + ".join(member.architecture for member in self.members)
 
 
 def read_card(folder: Path) -> Card:

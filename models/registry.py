@@ -5,8 +5,9 @@ from pathlib import Path
 
 import torch
 
-from models.architectures import Classifier, build
+from models.architectures import build
 from models.cards import CARD_NAME, Card, read_card
+from models.ensemble import Ensemble
 from models.errors import ModelError, UnknownModel
 from models.weights import read_weights
 
@@ -19,7 +20,7 @@ class LoadedModel:
     """A verified model, in evaluation mode on the CPU; `guard` are the guard's tensors."""
 
     card: Card
-    classifier: Classifier
+    network: Ensemble
     guard: dict[str, torch.Tensor]
 
 
@@ -48,12 +49,16 @@ def load_model(folder: Path) -> LoadedModel:
     Raises ModelError when card, weights and architecture do not fit each other.
     """
     card = read_card(folder)
-    tensors, guard = read_weights(folder / card.weights.file, card.weights.sha256)
-    classifier = build(card.architecture, card.input.mean, card.input.std)
-    try:
-        classifier.net.load_state_dict(tensors)
-    except RuntimeError as error:
-        raise ModelError(
-            f"{folder}: the weights do not fit the architecture {card.architecture}"
-        ) from error
-    return LoadedModel(card, classifier.eval(), guard)
+    path = folder / card.weights.file
+    nets, guard = read_weights(path, card.weights.sha256, len(card.members))
+    members = []
+    for member, tensors in zip(card.members, nets, strict=True):
+        classifier = build(member.architecture, card.input.size_px, member.mean, member.std)
+        try:
+            classifier.net.load_state_dict(tensors)
+        except RuntimeError as error:
+            raise ModelError(
+                f"{folder}: the weights do not fit the architecture {member.architecture}"
+            ) from error
+        members.append(classifier.eval())
+    return LoadedModel(card, Ensemble(members).eval(), guard)

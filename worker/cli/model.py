@@ -65,12 +65,24 @@ def verify(names: tuple[str, ...]) -> None:
 @click.option("--outside", multiple=True, type=EXISTING, help="Films of another population: guard.")
 @click.option("--name", default="my-model", show_default=True, help="The model's name.")
 @click.option("--model-version", default="1", show_default=True, help="The model's version.")
-@click.option("--arch", help="Architecture: mobilenet_v2 unless given; see docs/TRAINING.md.")
+@click.option(
+    "--arch",
+    "architectures",
+    multiple=True,
+    default=("mobilenet_v2",),
+    show_default=True,
+    help="Architecture, see docs/TRAINING.md; given several times: an ensemble of them.",
+)
 @click.option("--start", type=click.Choice(["imagenet", "random"]), help="Start weights.")
 @click.option("--epochs", type=click.IntRange(1), help="Passes over the films, per fold.")
 @click.option("--learning-rate", type=float, help="Peak of the schedule.")
 @click.option("--seed", type=int, help="Of all random draws.")
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N.")
+@click.option(
+    "--checkpoints",
+    type=click.Path(file_okay=False, path_type=Path),
+    help="Keep checkpoints here, for other models with the same members; else in --out, for now.",
+)
 @click.option(
     "--population",
     default="the population of the training films",
@@ -84,12 +96,13 @@ def train(
     outside: tuple[Path, ...],
     name: str,
     model_version: str,
-    arch: str | None,
+    architectures: tuple[str, ...],
     start: str | None,
     epochs: int | None,
     learning_rate: float | None,
     seed: int | None,
     device: str,
+    checkpoints: Path | None,
     population: str,
     ages: tuple[float, float],
 ) -> None:
@@ -99,19 +112,19 @@ def train(
     teach the guard what lies outside the population.
 
     \b
-    Example:
+    Examples:
       screen train data/train --outside data/adults --ages 1 5 --out my-model
+      screen train data/train --arch resnet50 --arch densenet121 --start random --out my-ensemble
     """
     from dataclasses import replace
 
     from models.cards import Population
     from worker.inference.engine import choose_device
     from worker.train.recipe import Recipe
-    from worker.train.run import TrainingRequest
+    from worker.train.request import TrainingRequest, members
     from worker.train.run import train as run_training
 
     given: dict[str, Any] = {
-        "architecture": arch,
         "start": start,
         "epochs": epochs,
         "learning_rate": learning_rate,
@@ -125,8 +138,9 @@ def train(
         name=name,
         version=model_version,
         population=Population(description=population, min_age_years=ages[0], max_age_years=ages[1]),
-        recipe=recipe,
+        recipes=members(recipe, architectures),
         device=choose_device(device),
+        checkpoints=checkpoints,
         command=shlex.join(["screen", *sys.argv[1:]]),
     )
     card = run_training(request, lambda line: click.echo(line, err=True))

@@ -9,10 +9,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from models.architectures import Answer, Classifier
+from models.ensemble import Ensemble
+from models.explain import Explained
 from models.registry import LoadedModel
 from worker.errors import ConfigError
-from worker.inference.explain import evidence
 from worker.inference.guard import Guard
 
 log = logging.getLogger(__name__)
@@ -24,8 +24,9 @@ Precision = Literal["auto", "float32", "bfloat16"]
 class Prediction:
     """What the network says of one film.
 
-    `probability` is calibrated; `evidence` is float32 (h, w), see `worker.inference.explain`;
-    `guard_score` and `not_chest_score` are in [0, 1], 0.5 at the guard's own limits.
+    `probability` is calibrated; `evidence` is float32 (h, w), each cell's part in the calibrated
+    log-odds (see `models.explain`); `guard_score` and `not_chest_score` are in [0, 1], 0.5 at the
+    guard's own limits.
     """
 
     probability: float
@@ -44,9 +45,9 @@ class Engine:
         self.device = choose_device(device)
         self._guard = Guard(model.guard).to(self.device)
         # Folding halves the time in float32 and changes nothing; in bfloat16 it costs accuracy.
-        networks = {"float32": model.classifier.folded(), "bfloat16": model.classifier}
+        networks = {"float32": model.network.folded(), "bfloat16": model.network}
         self.precision = self._choose_precision(precision, networks)
-        self._classifier = self._placed(networks[self.precision])
+        self._network = self._placed(networks[self.precision])
 
     def predict(self, inputs: NDArray[np.float32]) -> list[Prediction]:
         """Predict N prepared films, float32 (N, S, S) in [0, 1], in order."""
@@ -54,33 +55,31 @@ class Engine:
             return []
         calibration = self.card.calibration
         with torch.inference_mode():
-            answer = self._forward(self._classifier, inputs, self.precision)
-            logits = answer.logits.float()
-            log_odds = calibration.slope * (logits[:, 1] - logits[:, 0]) + calibration.offset
-            maps = evidence(answer, self._classifier.head.weight, calibration.slope)
+            answer = self._forward(self._network, inputs, self.precision)
+            log_odds = calibration.slope * answer.margins + calibration.offset
             guard = self._guard(answer.depths)
             columns = zip(
                 torch.sigmoid(log_odds.double()).tolist(),
-                maps.cpu().numpy(),
+                (calibration.slope * answer.evidence).cpu().numpy(),
                 guard.score.tolist(),
                 guard.not_chest.tolist(),
                 strict=True,
             )
         return [Prediction(*row) for row in columns]
 
-    def _forward(self, network: Classifier, inputs: NDArray[np.float32], precision: str) -> Answer:
+    def _forward(self, network: Ensemble, inputs: NDArray[np.float32], precision: str) -> Explained:
         films = torch.from_numpy(np.ascontiguousarray(inputs))[:, None]  # (N, 1, S, S)
         films = films.to(self.device).contiguous(memory_format=torch.channels_last)
         reduced = precision == "bfloat16"
         with torch.autocast(self.device.type, torch.bfloat16, enabled=reduced):
-            answer: Answer = network(films)
+            answer: Explained = network(films)
             return answer
 
-    def _placed(self, network: Classifier) -> Classifier:
-        placed: Classifier = network.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    def _placed(self, network: Ensemble) -> Ensemble:
+        placed: Ensemble = network.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         return placed
 
-    def _choose_precision(self, precision: Precision, networks: dict[str, Classifier]) -> str:
+    def _choose_precision(self, precision: Precision, networks: dict[str, Ensemble]) -> str:
         """As configured; else the faster one, if the card says that decisions stay the same."""
         if precision != "auto":
             return precision
@@ -89,7 +88,7 @@ class Engine:
         seconds = {name: self._measure(self._placed(networks[name]), name) for name in networks}
         return min(seconds, key=lambda name: seconds[name])
 
-    def _measure(self, network: Classifier, precision: str) -> float:
+    def _measure(self, network: Ensemble, precision: str) -> float:
         """Seconds for four films: the best of two passes after one to warm up."""
         size, best = self.card.input.size_px, float("inf")
         films = np.zeros((4, size, size), dtype=np.float32)
@@ -97,7 +96,7 @@ class Engine:
             self._forward(network, films, precision)
             for _ in range(2):
                 start = time.perf_counter()
-                self._forward(network, films, precision).logits.cpu()
+                self._forward(network, films, precision).margins.cpu()
                 best = min(best, time.perf_counter() - start)
         return best
 

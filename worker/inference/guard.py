@@ -54,9 +54,13 @@ class Guard:
         return Guard({name: tensor.to(device) for name, tensor in self._tensors.items()})
 
     def __call__(self, depths: Sequence[Tensor]) -> GuardAnswer:
-        """Judge N films by their features, one (N, C_k) per depth."""
+        """Judge N films by the channel means of the network, one (N, C_k) per depth."""
+        return self.judge(features(depths))
+
+    def judge(self, joined: Tensor) -> GuardAnswer:
+        """Judge N films by their features (N, D), see `features`."""
         t = self._tensors
-        axes = project(features(depths), t["centre"], t["basis"])  # (N, K)
+        axes = project(joined, t["centre"], t["basis"])  # (N, K)
         film = odds(mahalanobis(axes, t["film_mean"], t["film_precision"]), t["film_limit"])
         chest = odds(mahalanobis(axes, t["chest_mean"], t["chest_precision"]), t["chest_limit"])
         adult = torch.sigmoid(axes @ t["adult_weight"] + t["adult_bias"])  # (N,)

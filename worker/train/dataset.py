@@ -5,6 +5,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -21,15 +22,24 @@ from worker.train.recipe import Recipe
 
 @dataclass(frozen=True)
 class TrainingSet:
-    """Films squashed to squares: `pixels` uint8 (N, S, S); `films`, their truth in that order."""
+    """Films squashed to squares: `pixels` uint8 (N, S, S); `films`, their truth in that order.
+
+    `aspects` (N,) are width / height before the squash.
+    """
 
     pixels: NDArray[np.uint8]
     films: tuple[LabelledFilm, ...]
+    aspects: NDArray[np.float64]
 
     @property
     def targets(self) -> NDArray[np.int64]:
         """Class index of each film, (N,): 0 NORMAL, 1 PNEUMONIA, -1 without truth."""
         return np.array([LABELS.index(f.label) if f.label else -1 for f in self.films], np.int64)
+
+    @property
+    def domains(self) -> NDArray[np.str_]:
+        """The source of each film, (N,)."""
+        return np.array([film.domain for film in self.films], dtype=np.str_)
 
     @property
     def sha256(self) -> str:
@@ -42,7 +52,7 @@ class TrainingSet:
     def subset(self, keep: NDArray[np.bool_]) -> "TrainingSet":
         """The films where `keep` (N,) is true."""
         films = tuple(film for film, kept in zip(self.films, keep, strict=True) if kept)
-        return TrainingSet(self.pixels[keep], films)
+        return TrainingSet(self.pixels[keep], films, self.aspects[keep])
 
 
 def load_training_set(folders: Sequence[Path], size_px: int) -> TrainingSet:
@@ -64,7 +74,7 @@ def load_films(folders: Sequence[Path], size_px: int) -> TrainingSet:
 
 def _decoded(films: Iterable[LabelledFilm], size_px: int) -> TrainingSet:
     """Decode films, leaving out what is none."""
-    pixels, kept = [np.empty((0, size_px, size_px), dtype=np.uint8)], []
+    pixels, kept, aspects = [np.empty((0, size_px, size_px), dtype=np.uint8)], [], []
     for film in films:
         try:
             decoded = decode(film.path.read_bytes())
@@ -73,7 +83,8 @@ def _decoded(films: Iterable[LabelledFilm], size_px: int) -> TrainingSet:
         grey = square(decoded.pixels, size_px)
         pixels.append(np.clip(grey * 255 + 0.5, 0, 255).astype(np.uint8)[None])
         kept.append(film)
-    return TrainingSet(np.concatenate(pixels), tuple(kept))
+        aspects.append(decoded.pixels.shape[1] / decoded.pixels.shape[0])
+    return TrainingSet(np.concatenate(pixels), tuple(kept), np.array(aspects))
 
 
 def draws(films: Sequence[LabelledFilm], count: int, rng: np.random.Generator) -> NDArray[np.int64]:
@@ -108,6 +119,9 @@ class Epoch(Dataset[tuple[torch.Tensor, int]]):
     def __getitem__(self, position: int) -> tuple[torch.Tensor, int]:
         rng = np.random.default_rng([self._recipe.seed, self._epoch, position])
         index = int(self._order[position])
-        recipe = self._recipe
+        recipe, size = self._recipe, self._recipe.size_of(self._epoch)
         film = augment(self._set.pixels[index], rng, recipe.low_percentile, recipe.high_percentile)
+        if size != film.shape[0]:
+            small = cv2.resize(film, (size, size), interpolation=cv2.INTER_AREA)
+            film = np.asarray(small, dtype=np.float32)
         return torch.from_numpy(film)[None], int(self._targets[index])  # (1, S, S)

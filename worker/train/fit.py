@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
-from models.architectures import Classifier, build
+from models.architectures import Classifier, build, family_of
 from models.start_weights import load_start_weights
 from worker.errors import UsageError
 from worker.train.dataset import Epoch, TrainingSet
@@ -28,9 +28,12 @@ def fit(
     Raises UsageError when it belongs to another training.
     """
     torch.manual_seed(recipe.seed)
-    classifier = build(recipe.architecture, recipe.mean, recipe.std)
+    family = family_of(recipe.architecture)
+    classifier = build(recipe.architecture, recipe.size_px, family.mean, family.std)
     if recipe.start == "imagenet":
         load_start_weights(classifier.net, recipe.architecture)
+        if recipe.freeze_stem:
+            classifier.freeze_stem()
     classifier = classifier.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     run = _Run(classifier, recipe, steps=_steps(training_set, recipe))
     identity = {"recipe": asdict(recipe), "films": training_set.sha256}

@@ -1,7 +1,7 @@
 """Fit the guard on features of a trained network; its limits on domains held out from it."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -11,10 +11,11 @@ from sklearn.decomposition import PCA
 from sklearn.linear_model import LogisticRegression
 from torch import Tensor
 
-from worker.inference.guard import mahalanobis, project
+from worker.inference.guard import Guard, mahalanobis, project
 
+GUARD_THRESHOLD = 0.5  # where the limits come to, see `worker.inference.guard.odds`
 _AXES = 96
-_KEPT = 0.99  # share of known films that stay inside each limit, on the worst held-out domain
+_KEPT = 0.995  # share of known films that stay inside each limit, on the worst held-out domain
 _NEVER = -20.0  # bias of the adult plane when no adult films were given
 
 Features = NDArray[np.float32]
@@ -22,11 +23,15 @@ Features = NDArray[np.float32]
 
 @dataclass(frozen=True)
 class FoldFeatures:
-    """Features by one fold's network: films it was trained on, held-out films, films outside."""
+    """Features by one fold's network: films it was trained on, held-out films, films outside.
+
+    Limits are set on the folds that `choose`.
+    """
 
     trained: Features
     held_out: Features
     outside: Features
+    chooses: bool = True
 
 
 def fit_guard(
@@ -39,7 +44,7 @@ def fit_guard(
     moved by what the folds say of films that a network has not seen.
     """
     tensors = _fit(films, outside)
-    unseen = [_unseen(fold) for fold in folds]
+    unseen = [_unseen(fold) for fold in folds if fold.chooses]
     for name in ("film", "chest"):
         inflation = max(_inflation(guard, axes, name) for guard, axes in unseen)
         tensors[f"{name}_limit"] = tensors[f"{name}_limit"] * inflation
@@ -89,6 +94,25 @@ def _gaussian(
         f"{name}_precision": estimate.precision_,
         f"{name}_limit": np.array(max(limits)),
     }
+
+
+def refused_shares(fold: FoldFeatures) -> dict[str, float]:
+    """What the guard of one fold refuses of films that its network and its planes have not seen.
+
+    Half of the films outside (every second) are kept from the fit. The limits are moved as in
+    `fit_guard`, by this fold alone.
+    """
+    seen = replace(fold, outside=fold.outside[::2], chooses=True)
+    tensors = fit_guard(fold.trained, seen.outside, [seen])
+    shares = {"held_out": _refused(tensors, fold.held_out)}
+    if len(fold.outside):
+        shares["outside"] = _refused(tensors, fold.outside[1::2])
+    return {name: round(share, 4) for name, share in shares.items()}
+
+
+def _refused(tensors: dict[str, Tensor], films: Features) -> float:
+    score = Guard(tensors).judge(torch.from_numpy(films)).score
+    return float((score > GUARD_THRESHOLD).float().mean())
 
 
 def _unseen(fold: FoldFeatures) -> tuple[dict[str, Tensor], Tensor]:

@@ -5,7 +5,12 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Recipe:
-    """Hyperparameters. An epoch draws as many films as there are, by class and domain in turn."""
+    """Hyperparameters of one network. An epoch draws as many films as there are.
+
+    Films grow while the network learns: `first_size_px` in the first third of the epochs, halfway
+    in the second, `size_px` in the last (progressive learning, Tan and Le, ICML 2021). With
+    `freeze_stem` the stem of a network that starts from published weights stays as it is.
+    """
 
     architecture: str = "mobilenet_v2"
     start: str = "imagenet"
@@ -17,8 +22,16 @@ class Recipe:
     label_smoothing: float = 0.1
     ema_decay: float = 0.997
     seed: int = 20
+    freeze_stem: bool = True
+    first_size_px: int = 128
     size_px: int = 224
     low_percentile: float = 1.0
     high_percentile: float = 99.0
-    mean: float = 0.449  # of ImageNet, over its three channels
-    std: float = 0.226
+
+    def size_of(self, epoch: int) -> int:
+        """Side of the films of an epoch, counted from 0; a multiple of 32, as networks like it."""
+        if epoch >= self.epochs - max(1, self.epochs // 3):
+            return self.size_px
+        grown = 3 * epoch // self.epochs / 2  # 0 or one half
+        size = self.first_size_px + (self.size_px - self.first_size_px) * grown
+        return max(32, round(size / 32) * 32)

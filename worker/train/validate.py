@@ -7,6 +7,7 @@ not seen.
 """
 
 import hashlib
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -14,7 +15,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from models.architectures import Classifier
+from models.ensemble import Ensemble
 from worker.imaging.prepare import stretch
 from worker.inference.guard import features
 from worker.labels import LABELS
@@ -22,65 +23,83 @@ from worker.train.dataset import TrainingSet
 from worker.train.recipe import Recipe
 
 _BATCH = 64
+_NUMBERED = re.compile(r"^(?:person|(?:NORMAL2-)?IM-)(\d+)$")  # patients of the Kermany set
+_NEGATIVE, _POSITIVE = range(len(LABELS))
+
+Mask = NDArray[np.bool_]
 
 
 @dataclass(frozen=True)
 class Fold:
-    """One held-out domain: `held_out` (N,) marks the films that the fold's model never sees."""
+    """One held-out domain: which films (N,) its model is trained on, and which it is tested on.
+
+    Constants are chosen on the folds that `choose`; the others are reported beside them.
+    """
 
     name: str
-    held_out: NDArray[np.bool_]
+    trained: Mask
+    held_out: Mask
+    chooses: bool = True
 
 
-def folds(training_set: TrainingSet) -> Iterator[Fold]:
-    """For each domain of each class with several: hold it out with half the other class's patients.
+def folds(films: TrainingSet) -> Iterator[Fold]:
+    """For each source of normal films: hold it out with half of the other class's patients.
 
-    With one domain per class there is a single fold: half of the patients of both classes.
+    For each kind of pneumonia: train on the others, of half of the patients, and test on this kind
+    in the other half; so the normal films. No patient is on both sides. With one domain per class
+    there is a single fold: half of the patients of both classes.
     """
-    films = training_set.films
-    domains = np.array([film.domain for film in films])
-    targets = training_set.targets
-    half = np.array([_half(film.group) for film in films])
-    normal = LABELS.index("NORMAL")
-    names = sorted(set(domains[targets == normal]))
-    if len(names) < 2:
-        yield Fold("half of the patients", half == 0)
+    half = np.array([block(film.group) for film in films.films])
+    targets, domains = films.targets, films.domains
+    sources = sorted(set(domains[targets == _NEGATIVE]))
+    if len(sources) < 2:
+        yield Fold("half of the patients", half == 1, half == 0)
         return
-    for index, name in enumerate(names):
-        others = (targets != normal) & (half == index % 2)
-        yield Fold(name, (domains == name) | others)
+    for index, name in enumerate(sources):
+        others = (targets == _POSITIVE) & (half == index % 2)
+        held_out = (domains == name) | others
+        yield Fold(name, ~held_out, held_out)
+    kinds = sorted(set(domains[targets == _POSITIVE]))
+    for index, name in enumerate(kinds if len(kinds) > 1 else []):
+        here = half == index % 2
+        of_kind = (targets == _NEGATIVE) | (domains == name)
+        other_kind = (targets == _NEGATIVE) | (domains != name)
+        fold = Fold(name, ~here & other_kind, here & of_kind, chooses=False)
+        if all(len(set(targets[side])) == len(LABELS) for side in (fold.trained, fold.held_out)):
+            yield fold
 
 
-def _half(group: str) -> int:
-    """Half of a patient: blocks of 256 consecutive numbers, else a hash of the name."""
-    number = group.removeprefix("person")
-    if number != group and number.isdigit():
-        return int(number) // 256 % 2
+def block(group: str) -> int:
+    """Half of a patient: of numbered ones blocks of 256 consecutive numbers, else by a hash."""
+    if number := _NUMBERED.search(group):
+        return int(number[1]) // 256 % 2
     return hashlib.sha256(group.encode()).digest()[0] % 2
 
 
 @dataclass(frozen=True)
 class Scores:
-    """Margins (PNEUMONIA − NORMAL logit) of films, (N,); their features (N, D) and targets (N,)."""
+    """Margins (PNEUMONIA − NORMAL logit) of films, (N,); their features (N, D) and truth.
+
+    `targets` (N,) are class indices; `patients` (N,) number the patients.
+    """
 
     margins: NDArray[np.float64]
     features: NDArray[np.float32]
     targets: NDArray[np.int64]
+    patients: NDArray[np.int64]
 
 
-def score(
-    classifier: Classifier, training_set: TrainingSet, recipe: Recipe, device: torch.device
-) -> Scores:
+def score(network: Ensemble, films: TrainingSet, recipe: Recipe, device: torch.device) -> Scores:
     """Score films as they are served: no augmentation, float32."""
-    classifier = classifier.to(device)
-    margins, joined = [np.empty(0)], [np.empty((0, classifier.depth_channels), np.float32)]
+    network = network.to(device)
+    margins, joined = [np.empty(0)], [np.empty((0, network.depth_channels), np.float32)]
     with torch.inference_mode():
-        for start in range(0, len(training_set.films), _BATCH):
-            films = training_set.pixels[start : start + _BATCH]
-            answer = classifier(served(films, recipe).to(device))
-            margins.append((answer.logits[:, 1] - answer.logits[:, 0]).double().cpu().numpy())
+        for start in range(0, len(films.films), _BATCH):
+            answer = network(served(films.pixels[start : start + _BATCH], recipe).to(device))
+            margins.append(answer.margins.double().cpu().numpy())
             joined.append(features(answer.depths).cpu().numpy())
-    return Scores(np.concatenate(margins), np.concatenate(joined), training_set.targets)
+    _, patients = np.unique([film.group for film in films.films], return_inverse=True)
+    return Scores(np.concatenate(margins), np.concatenate(joined), films.targets, patients)
 
 
 def served(films: NDArray[np.uint8], recipe: Recipe) -> torch.Tensor:

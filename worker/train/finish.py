@@ -1,0 +1,176 @@
+"""Make a model folder of trained networks: calibration, operating point, guard, weights, card."""
+
+import platform
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+import numpy as np
+import torch
+
+from models.architectures import family_of
+from models.cards import (
+    Calibration,
+    Card,
+    DecisionConstants,
+    GuardConstants,
+    HeatMapConstants,
+    InputConstants,
+    Member,
+    PrecisionConstants,
+    WeightsFile,
+    write_card,
+)
+from models.ensemble import Ensemble
+from models.weights import write_weights
+from worker.train.calibrate import calibrate, called, decision_constants, probability
+from worker.train.dataset import TrainingSet
+from worker.train.guard_fit import GUARD_THRESHOLD, FoldFeatures, fit_guard
+from worker.train.measure import measured
+from worker.train.recipe import Recipe
+from worker.train.request import TrainingRequest
+from worker.train.validate import Fold, Scores, score, served
+
+WEIGHTS_NAME = "weights.safetensors"
+
+_INTENDED_USE = (
+    "Ordering a worklist of frontal chest films of children by the suspicion of pneumonia, "
+    "for a radiologist who reads every film."
+)
+_NOT_FOR = (
+    "diagnosis, or ruling out pneumonia, without a radiologist",
+    "adults, lateral films, CT, or any film outside the validated population",
+    "findings other than pneumonia",
+)
+
+
+@dataclass(frozen=True)
+class Trained:
+    """All that a training gave: the films, the final networks, and what each fold's said.
+
+    `held_out` goes by the names of `folds`, `features` by their order.
+    """
+
+    films: TrainingSet
+    outside: TrainingSet
+    network: Ensemble
+    folds: tuple[Fold, ...]
+    held_out: dict[str, Scores]
+    features: tuple[FoldFeatures, ...]
+
+
+def score_fold(
+    network: Ensemble,
+    films: TrainingSet,
+    outside: TrainingSet,
+    fold: Fold,
+    recipe: Recipe,
+    device: torch.device,
+) -> tuple[Scores, FoldFeatures]:
+    """What the network of a fold says of its held-out films, and what the guard is fitted on."""
+    scores = score(network, films.subset(fold.held_out), recipe, device)
+    features = FoldFeatures(
+        score(network, films.subset(fold.trained), recipe, device).features,
+        scores.features,
+        score(network, outside, recipe, device).features,
+        fold.chooses,
+    )
+    return scores, features
+
+
+def write_model(request: TrainingRequest, trained: Trained) -> Card:
+    """Write weights and card into `request.out`."""
+    recipe, films, network = request.recipes[0], trained.films, trained.network
+    known = score(network, films, recipe, request.device)
+    unknown = score(network, trained.outside, recipe, request.device)
+    guard = fit_guard(known.features, unknown.features, trained.features)
+    choosing = {f.name: trained.held_out[f.name] for f in trained.folds if f.chooses}
+    calibration = calibrate(choosing)
+    decision = decision_constants(choosing, calibration)
+    nets = [member.net.state_dict() for member in network.members]
+    sha256 = write_weights(nets, guard, request.out / WEIGHTS_NAME)
+    card = Card(
+        name=request.name,
+        version=request.version,
+        members=tuple(_member(recipe.architecture) for recipe in request.recipes),
+        labels=("NORMAL", "PNEUMONIA"),
+        weights=WeightsFile(file=WEIGHTS_NAME, sha256=sha256),
+        input=InputConstants(
+            size_px=recipe.size_px,
+            low_percentile=recipe.low_percentile,
+            high_percentile=recipe.high_percentile,
+        ),
+        calibration=calibration,
+        decision=decision,
+        guard=GuardConstants(
+            threshold=GUARD_THRESHOLD,
+            fitted_on="99.5% of the films of each held-out domain pass each of its limits",
+        ),
+        heat_map=HeatMapConstants(
+            evidence_scale=_evidence_scale(network, films, recipe, calibration.slope)
+        ),
+        precision=_precision(network, films, recipe, calibration, decision),
+        population=request.population,
+        intended_use=_INTENDED_USE,
+        not_for=_NOT_FOR,
+        training=_provenance(request, trained),
+        metrics=measured(
+            films, trained.folds, trained.held_out, trained.features, calibration, decision
+        ),
+    )
+    write_card(card, request.out)
+    return card
+
+
+def _member(architecture: str) -> Member:
+    family = family_of(architecture)
+    return Member(architecture=architecture, mean=family.mean, std=family.std)
+
+
+def _provenance(request: TrainingRequest, trained: Trained) -> dict[str, Any]:
+    films = trained.films
+    return {
+        "command": request.command,
+        "recipes": [asdict(recipe) for recipe in request.recipes],
+        "films": len(films.films),
+        "films_sha256": films.sha256,
+        "patients": len({film.group for film in films.films}),
+        "films_outside_for_guard": len(trained.outside.films),
+        "device": request.device.type,
+        "threads": torch.get_num_threads(),
+        "torch": torch.__version__,
+        "python": platform.python_version(),
+        "finished_at": datetime.now(UTC).isoformat(timespec="seconds"),
+    }
+
+
+def _evidence_scale(network: Ensemble, films: TrainingSet, recipe: Recipe, slope: float) -> float:
+    """Top of the heat map's scale: what one cell in a thousand of pneumonia films exceeds."""
+    pneumonias = films.pixels[films.targets == 1][::8]
+    cells = []
+    with torch.inference_mode():
+        for start in range(0, len(pneumonias), 64):
+            answer = network(served(pneumonias[start : start + 64], recipe))
+            cells.append(slope * answer.evidence.flatten())
+    return float(np.ceil(np.quantile(torch.cat(cells).numpy(), 0.999)))
+
+
+def _precision(
+    network: Ensemble,
+    films: TrainingSet,
+    recipe: Recipe,
+    calibration: Calibration,
+    decision: DecisionConstants,
+) -> PrecisionConstants:
+    """Screen every eighth film in float32 and in bfloat16, and compare."""
+    every = np.arange(len(films.films)) % 8 == 0
+    some, cpu = films.subset(every), torch.device("cpu")
+    exact = score(network, some, recipe, cpu)
+    with torch.autocast("cpu", torch.bfloat16):
+        reduced = score(network, some, recipe, cpu)
+    calls = [called(scores, calibration, decision) for scores in (exact, reduced)]
+    scores = [probability(scores, calibration) for scores in (exact, reduced)]
+    return PrecisionConstants(
+        bfloat16_decisions_changed=round(float((calls[0] != calls[1]).mean()), 4),
+        bfloat16_mean_probability_change=round(float(np.abs(scores[0] - scores[1]).mean()), 4),
+    )

@@ -1,0 +1,82 @@
+"""What was measured on held-out domains, as the card tells it."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.metrics import roc_auc_score
+
+from models.cards import Calibration, DecisionConstants
+from worker.train.calibrate import SENSITIVITY, domain_metrics
+from worker.train.dataset import TrainingSet
+from worker.train.guard_fit import FoldFeatures, refused_shares
+from worker.train.shortcuts import aspect_dependence, shortcut_aucs
+from worker.train.validate import Fold, Mask, Scores, block
+
+_RATES = {
+    "sensitivity": "Sensitivity",
+    "specificity": "Specificity",
+    "answered": "Answered",
+    "accuracy_answered": "Accuracy where answered",
+}
+
+
+def measured(
+    films: TrainingSet,
+    held: Sequence[Fold],
+    held_out: Mapping[str, Scores],
+    features: Sequence[FoldFeatures],
+    calibration: Calibration,
+    decision: DecisionConstants,
+) -> dict[str, Any]:
+    """Every held-out domain, its parts, shortcuts and guard; pages show the `headline`.
+
+    `held_out` goes by the names of the folds, `features` by their order. The headline is the
+    worst of the domains that the constants were chosen on.
+    """
+    domains = {
+        fold.name: {
+            **domain_metrics(held_out[fold.name], calibration, decision),
+            "constants_chosen_here": fold.chooses,
+            "auc_of_parts": _parts(films, fold, held_out[fold.name]),
+        }
+        for fold in held
+    }
+    chosen = [domains[fold.name] for fold in held if fold.chooses]
+    worst = {key: min(domain[key] for domain in chosen) for key in ("auc", *_RATES)}
+    headline = {"AUC, worst held-out source": f"{worst['auc']:.3f}"}
+    headline |= {f"{_RATES[key]}, worst held-out source": f"{worst[key]:.1%}" for key in _RATES}
+    return {
+        "headline": headline,
+        "target": f"sensitivity {SENSITIVITY:.0%} at 95% confidence, by patients",
+        "held_out_domains": domains,
+        "shortcut_auc": shortcut_aucs(films, held),
+        "margin_over_aspect_correlation": aspect_dependence(films, held, held_out),
+        "guard_refused": {
+            fold.name: refused_shares(seen) for fold, seen in zip(held, features, strict=True)
+        },
+    }
+
+
+def _parts(films: TrainingSet, fold: Fold, scores: Scores) -> dict[str, float]:
+    """AUC of each part of a held-out domain: kinds of pneumonia, blocks of numbers, folders."""
+    held = films.subset(fold.held_out)
+    blocks = np.array([block(film.group) for film in held.films])
+    folders = np.array([film.path.parent.parent.name for film in held.films])
+    normal = scores.targets == 0
+    parts: dict[str, Mask] = {
+        f"{kind} against all normal": normal | (held.domains == kind)
+        for kind in sorted(set(held.domains[~normal]))
+    }
+    parts |= {f"normal of block {b} against all": ~normal | (blocks == b) for b in (0, 1)}
+    parts |= {f"folder {name}": folders == name for name in sorted(set(folders))}
+    aucs = {name: _auc(scores, part) for name, part in parts.items()}
+    return {name: auc for name, auc in aucs.items() if auc is not None}
+
+
+def _auc(scores: Scores, part: NDArray[np.bool_]) -> float | None:
+    targets = scores.targets[part]
+    if len(set(targets)) < 2:
+        return None
+    return round(float(roc_auc_score(targets, scores.margins[part])), 4)

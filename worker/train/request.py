@@ -1,0 +1,38 @@
+"""What is asked of a training."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+
+from models.cards import Population
+from worker.train.recipe import Recipe
+
+
+@dataclass(frozen=True)
+class TrainingRequest:
+    """What to train on and what to say of it. `outside` holds films of another population.
+
+    Each of `recipes` gives one member of the model. Checkpoints go to `checkpoints` and stay
+    there, else into `out` until the model is finished.
+    """
+
+    folders: tuple[Path, ...]
+    outside: tuple[Path, ...]
+    out: Path
+    name: str
+    version: str
+    population: Population
+    recipes: tuple[Recipe, ...]
+    device: torch.device
+    command: str
+    checkpoints: Path | None = None
+
+
+def members(recipe: Recipe, architectures: Iterable[str]) -> tuple[Recipe, ...]:
+    """One recipe for each architecture, each with a seed of its own."""
+    return tuple(
+        replace(recipe, architecture=architecture, seed=recipe.seed + number)
+        for number, architecture in enumerate(architectures)
+    )
