@@ -93,11 +93,11 @@ class Classifier(nn.Module):
         return self._top is None
 
     @property
-    def depth_channels(self) -> int:
-        """Channels of all depths together: the guard's features of this network."""
+    def depth_sizes(self) -> tuple[int, ...]:
+        """Channels of each depth: C_k of `Answer.depths`."""
         blank = torch.zeros(1, 1, self.size_px, self.size_px, device=self.head.weight.device)
         with torch.no_grad():
-            return sum(depth.shape[1] for depth in self.eval()(blank).depths)
+            return tuple(depth.shape[1] for depth in self.eval()(blank).depths)
 
     def folded(self) -> "Classifier":
         """A copy for inference that answers the same with less work: see `_fold`."""

@@ -26,7 +26,7 @@ class Ensemble(nn.Module):
     @property
     def depth_channels(self) -> int:
         """Channels of all depths of all members: D of the guard's features."""
-        return sum(member.depth_channels for member in self.members)
+        return sum(sum(member.depth_sizes) for member in self.members)
 
     def folded(self) -> "Ensemble":
         """A copy for inference that answers the same with less work."""

@@ -128,7 +128,7 @@ def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
         classifier.train()(coarse.repeat_interleave(16, 2).repeat_interleave(16, 3))
         classifier.head.weight *= 5  # spread the probabilities
         classifier.head.bias.copy_(torch.tensor([0.25, -0.1]))
-    channels, axes = classifier.depth_channels, 4
+    channels, axes = sum(classifier.depth_sizes), 4
     guard = {
         "centre": torch.zeros(channels),
         "basis": torch.randn(channels, axes) / channels,

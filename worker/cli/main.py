@@ -20,7 +20,7 @@ _COMMANDS = {
     "status": "worker.cli.results",
     "report": "worker.cli.results",
     "models": "worker.cli.model",
-    "train": "worker.cli.model",
+    "train": "worker.cli.train",
     "db": "worker.cli.site",
     "doctor": "worker.cli.site",
 }

@@ -104,24 +104,35 @@ def draws(films: Sequence[LabelledFilm], count: int, rng: np.random.Generator) -
 
 
 class Epoch(Dataset[tuple[torch.Tensor, int]]):
-    """One epoch of augmented draws; each depends only on seed, epoch and position."""
+    """One epoch of augmented draws; each depends only on seed, epoch and position.
 
-    def __init__(self, training_set: TrainingSet, recipe: Recipe, epoch: int) -> None:
-        self._set, self._recipe, self._epoch = training_set, recipe, epoch
+    Gives films (1, S, S) with their class index; -1 for films of another population, of which
+    `Recipe.outside_share` as many are mixed in.
+    """
+
+    def __init__(
+        self, known: TrainingSet, outside: TrainingSet, recipe: Recipe, epoch: int
+    ) -> None:
+        self._sets, self._recipe, self._epoch = (known, outside), recipe, epoch
         rng = np.random.default_rng([recipe.seed, epoch])
-        count = len({film.path.name for film in training_set.films})  # copies count once
-        self._order = draws(training_set.films, count, rng)
-        self._targets = training_set.targets
+        count = len({film.path.name for film in known.films})  # copies count once
+        drawn = [(0, index) for index in draws(known.films, count, rng)]
+        if outside.films:
+            others = rng.integers(len(outside.films), size=int(recipe.outside_share * count))
+            drawn += [(1, index) for index in others]
+        self._order = [drawn[place] for place in rng.permutation(len(drawn))]
 
     def __len__(self) -> int:
         return len(self._order)
 
     def __getitem__(self, position: int) -> tuple[torch.Tensor, int]:
         rng = np.random.default_rng([self._recipe.seed, self._epoch, position])
-        index = int(self._order[position])
+        which, index = self._order[position]
         recipe, size = self._recipe, self._recipe.size_of(self._epoch)
-        film = augment(self._set.pixels[index], rng, recipe.low_percentile, recipe.high_percentile)
+        pixels = self._sets[which].pixels[index]
+        film = augment(pixels, rng, recipe.low_percentile, recipe.high_percentile)
         if size != film.shape[0]:
             small = cv2.resize(film, (size, size), interpolation=cv2.INTER_AREA)
             film = np.asarray(small, dtype=np.float32)
-        return torch.from_numpy(film)[None], int(self._targets[index])  # (1, S, S)
+        target = LABELS.index(self._sets[0].films[index].label) if which == 0 else -1
+        return torch.from_numpy(film)[None], target  # (1, S, S)

@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 import torch
 
-from models.architectures import family_of
 from models.cards import (
     Calibration,
     Card,
@@ -92,7 +91,9 @@ def write_model(request: TrainingRequest, trained: Trained) -> Card:
     card = Card(
         name=request.name,
         version=request.version,
-        members=tuple(_member(recipe.architecture) for recipe in request.recipes),
+        members=tuple(
+            Member(architecture=r.architecture, mean=r.mean, std=r.std) for r in request.recipes
+        ),
         labels=("NORMAL", "PNEUMONIA"),
         weights=WeightsFile(file=WEIGHTS_NAME, sha256=sha256),
         input=InputConstants(
@@ -120,11 +121,6 @@ def write_model(request: TrainingRequest, trained: Trained) -> Card:
     )
     write_card(card, request.out)
     return card
-
-
-def _member(architecture: str) -> Member:
-    family = family_of(architecture)
-    return Member(architecture=architecture, mean=family.mean, std=family.std)
 
 
 def _provenance(request: TrainingRequest, trained: Trained) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 """The training loop: AdamW, one-cycle cosine, averaged weights, a checkpoint after every epoch."""
 
 import math
+import time
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
@@ -8,9 +9,10 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import binary_cross_entropy_with_logits
 from torch.utils.data import DataLoader
 
-from models.architectures import Classifier, build, family_of
+from models.architectures import Answer, Classifier, build
 from models.start_weights import load_start_weights
 from worker.errors import UsageError
 from worker.train.dataset import Epoch, TrainingSet
@@ -20,33 +22,42 @@ Say = Callable[[str], None]
 
 
 def fit(
-    training_set: TrainingSet, recipe: Recipe, device: torch.device, checkpoint: Path, say: Say
+    known: TrainingSet,
+    outside: TrainingSet,
+    recipe: Recipe,
+    device: torch.device,
+    checkpoint: Path,
+    say: Say,
 ) -> Classifier:
     """Train one network and return its averaged weights, in evaluation mode on the CPU.
 
-    Resumes from `checkpoint` when it was written by the same recipe on the same films.
+    It learns the classes of `known`, and beside them to tell `outside` apart, films of another
+    population (there may be none), so that the guard finds that in its features. Resumes from
+    `checkpoint` when it was written by the same recipe on the same films.
     Raises UsageError when it belongs to another training.
     """
     torch.manual_seed(recipe.seed)
-    family = family_of(recipe.architecture)
-    classifier = build(recipe.architecture, recipe.size_px, family.mean, family.std)
+    classifier = build(recipe.architecture, recipe.size_px, recipe.mean, recipe.std)
     if recipe.start == "imagenet":
         load_start_weights(classifier.net, recipe.architecture)
         if recipe.freeze_stem:
             classifier.freeze_stem()
     classifier = classifier.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    run = _Run(classifier, recipe, steps=_steps(training_set, recipe))
-    identity = {"recipe": asdict(recipe), "films": training_set.sha256}
+    run = _Run(classifier, recipe, steps=_steps(known, outside, recipe))
+    identity = {"recipe": asdict(recipe), "films": known.sha256, "outside": outside.sha256}
     first = run.resume(checkpoint, identity)
     for epoch in range(first, recipe.epochs):
-        loss = run.epoch(Epoch(training_set, recipe, epoch), device)
+        start = time.monotonic()
+        films = Epoch(known, outside, recipe, epoch)
+        loss = run.epoch(films, device)
         run.save(checkpoint, identity, epoch + 1)
-        say(f"epoch {epoch + 1}/{recipe.epochs}: loss {loss:.4f}")
+        speed = len(films) / (time.monotonic() - start)
+        say(f"epoch {epoch + 1}/{recipe.epochs}: loss {loss:.4f}, {speed:.0f} films/s")
     return run.averaged()
 
 
-def _steps(training_set: TrainingSet, recipe: Recipe) -> int:
-    per_epoch = len(Epoch(training_set, recipe, 0)) // recipe.batch_size
+def _steps(known: TrainingSet, outside: TrainingSet, recipe: Recipe) -> int:
+    per_epoch = len(Epoch(known, outside, recipe, 0)) // recipe.batch_size
     return max(1, per_epoch * recipe.epochs)
 
 
@@ -55,8 +66,15 @@ class _Run:
 
     def __init__(self, classifier: Classifier, recipe: Recipe, steps: int) -> None:
         self._classifier, self._recipe, self._steps = classifier, recipe, steps
-        self._optimiser = torch.optim.AdamW(_parameter_groups(classifier, recipe.weight_decay))
-        self._loss = nn.CrossEntropyLoss(label_smoothing=recipe.label_smoothing)
+        device = classifier.head.weight.device
+        self._outside = nn.Linear(classifier.depth_sizes[-1], 1, device=device)  # training only
+        self._optimiser = torch.optim.AdamW(
+            [
+                *_parameter_groups(classifier, recipe.weight_decay),
+                {"params": self._outside.parameters(), "weight_decay": 0.0},
+            ]
+        )
+        self._loss = nn.CrossEntropyLoss(label_smoothing=recipe.label_smoothing, ignore_index=-1)
         self._average = {
             name: t.detach().clone() for name, t in classifier.net.state_dict().items()
         }
@@ -75,14 +93,21 @@ class _Run:
             group["lr"] = self._recipe.learning_rate * self._schedule()
         inputs = inputs.contiguous(memory_format=torch.channels_last)
         with torch.autocast(inputs.device.type, torch.bfloat16):
-            logits = self._classifier(inputs).logits
-        loss = self._loss(logits.float(), targets)
+            answer = self._classifier(inputs)
+        loss = self._loss(answer.logits.float(), targets)
+        loss = loss + self._recipe.outside_weight * self._outside_loss(answer, targets)
         self._optimiser.zero_grad(set_to_none=True)
         loss.backward()
         self._optimiser.step()
         self._step += 1
         self._update_average()
         return float(loss.detach())
+
+    def _outside_loss(self, answer: Answer, targets: Tensor) -> Tensor:
+        if not (targets < 0).any():
+            return answer.logits.new_zeros(())
+        odds = self._outside(answer.depths[-1].float())[:, 0]  # (N,)
+        return binary_cross_entropy_with_logits(odds, (targets < 0).float())
 
     def _schedule(self) -> float:
         done = self._step / self._steps
@@ -106,6 +131,7 @@ class _Run:
             "step": self._step,
             "net": self._classifier.net.state_dict(),
             "average": self._average,
+            "outside": self._outside.state_dict(),
             "optimiser": self._optimiser.state_dict(),
             "random": torch.get_rng_state(),
         }
@@ -122,6 +148,7 @@ class _Run:
             raise UsageError(f"{path} is of another training: choose another --out or remove it")
         self._classifier.net.load_state_dict(state["net"])
         self._average = state["average"]
+        self._outside.load_state_dict(state["outside"])
         self._optimiser.load_state_dict(state["optimiser"])
         torch.set_rng_state(state["random"])
         self._step = state["step"]

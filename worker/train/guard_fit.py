@@ -99,14 +99,15 @@ def _gaussian(
 def refused_shares(fold: FoldFeatures) -> dict[str, float]:
     """What the guard of one fold refuses of films that its network and its planes have not seen.
 
-    Half of the films outside (every second) are kept from the fit. The limits are moved as in
+    The second half of the films outside is kept from network and fit. The limits are moved as in
     `fit_guard`, by this fold alone.
     """
-    seen = replace(fold, outside=fold.outside[::2], chooses=True)
+    half = len(fold.outside) // 2
+    seen = replace(fold, outside=fold.outside[:half], chooses=True)
     tensors = fit_guard(fold.trained, seen.outside, [seen])
     shares = {"held_out": _refused(tensors, fold.held_out)}
     if len(fold.outside):
-        shares["outside"] = _refused(tensors, fold.outside[1::2])
+        shares["outside"] = _refused(tensors, fold.outside[half:])
     return {name: round(share, 4) for name, share in shares.items()}
 
 

@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+from models.architectures import IMAGENET_MEAN, IMAGENET_STD
+
 
 @dataclass(frozen=True)
 class Recipe:
@@ -21,12 +23,16 @@ class Recipe:
     weight_decay: float = 0.02
     label_smoothing: float = 0.1
     ema_decay: float = 0.997
+    outside_share: float = 0.1  # films of another population, to a film of this one
+    outside_weight: float = 0.3  # of telling them apart in the loss
     seed: int = 20
     freeze_stem: bool = True
     first_size_px: int = 128
     size_px: int = 224
     low_percentile: float = 1.0
     high_percentile: float = 99.0
+    mean: float = IMAGENET_MEAN
+    std: float = IMAGENET_STD
 
     def size_of(self, epoch: int) -> int:
         """Side of the films of an epoch, counted from 0; a multiple of 32, as networks like it."""

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import torch
 
+from models.architectures import family_of
 from models.cards import Population
 from worker.train.recipe import Recipe
 
@@ -31,8 +32,18 @@ class TrainingRequest:
 
 
 def members(recipe: Recipe, architectures: Iterable[str]) -> tuple[Recipe, ...]:
-    """One recipe for each architecture, each with a seed of its own."""
+    """One recipe for each architecture: a seed of its own, and its start weights' normalisation.
+
+    Raises UnknownModel for an unknown architecture.
+    """
+    families = [(name, family_of(name)) for name in architectures]
     return tuple(
-        replace(recipe, architecture=architecture, seed=recipe.seed + number)
-        for number, architecture in enumerate(architectures)
+        replace(
+            recipe,
+            architecture=name,
+            seed=recipe.seed + number,
+            mean=family.mean,
+            std=family.std,
+        )
+        for number, (name, family) in enumerate(families)
     )
