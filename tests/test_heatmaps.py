@@ -151,7 +151,7 @@ def test_heat_is_what_the_overlay_shows():
     grid = np.array([[[-4, -4, -4], [-4, 2, -4], [-4, -4, -4]]], np.float32)
     heat = from_grid(grid, 90)
     assert heat.heat[0, 45, 45] == heat.heat.max() > 0
-    assert heat.heat[0, 5, 5] == 0
+    assert heat.heat[0, 14, 14] == 0  # the middle of a cell that speaks against pneumonia
     assert heat.order[0].argmax() // 90 in (44, 45)
 
 
