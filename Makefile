@@ -4,7 +4,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 PIP := $(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: help setup demo test lint types check bench clean
+.PHONY: help setup demo test lint types check bench heatmaps clean
 
 help:  ## This list
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -28,6 +28,9 @@ check: lint types test  ## Everything that must be green
 
 bench: .venv/installed  ## Where the time goes, stage by stage
 	$(BIN)/python bench/bench.py
+
+heatmaps: .venv/test  ## Heat maps against Grad-CAM, Captum and the thorax: docs/HEATMAPS.md's tables
+	$(BIN)/python -m bench.heatmaps
 
 clean:  ## Remove what these commands made
 	rm -rf .venv demo-site build dist

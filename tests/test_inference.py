@@ -3,11 +3,13 @@
 import subprocess
 import sys
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pytest
 import torch
 
+from bench.attribution import Margin, captum_grids, grad_cam_grids, members
 from models.architectures import FAMILIES, build
 from models.cards import Member, PrecisionConstants
 from models.ensemble import Ensemble
@@ -16,6 +18,8 @@ from models.explain import explain
 from models.registry import find_model, load_model
 from models.weights import read_weights, write_weights
 from worker.errors import ConfigError
+from worker.imaging.decode import decode
+from worker.imaging.prepare import model_input
 from worker.inference.decide import decide
 from worker.inference.engine import Engine, Prediction, choose_device
 from worker.inference.guard import Guard, odds
@@ -41,41 +45,49 @@ def predictions(engine, films):
     return engine.predict(films)
 
 
-class Margin(torch.nn.Module):
-    """The network as an oracle sees it: (N, 1, S, S) → (N, 1), PNEUMONIA − NORMAL logit."""
-
-    def __init__(self, classifier):
-        super().__init__()
-        self.classifier = classifier
-
-    def forward(self, films):
-        logits = self.classifier(films).logits
-        return logits[:, 1:] - logits[:, :1]
+ORACLES = [grad_cam_grids, captum_grids]  # of two makes, both × cells
 
 
-def grad_cam(classifier, layer, films, reshape=None):
-    """pytorch-grad-cam's map before its ReLU and its scaling per film, (N, h, w)."""
-    from pytorch_grad_cam import GradCAM
-    from pytorch_grad_cam.utils.model_targets import RawScoresOutputTarget
-
-    inputs = torch.from_numpy(films)[:, None]
-    targets = [RawScoresOutputTarget() for _ in films]
-    with GradCAM(Margin(classifier), [layer], reshape_transform=reshape) as oracle:
-        oracle(inputs, targets)
-        activations = oracle.activations_and_grads.activations[0].numpy()
-        gradients = oracle.activations_and_grads.gradients[0].numpy()
-        return oracle.get_cam_image(inputs, layer, targets, activations, gradients)
-
-
-def test_evidence_is_grad_cam_times_slope_and_cells(engine, predictions, films, tiny_model):
-    model = load_model(tiny_model)
-    (classifier,) = model.network.members
-    expected = grad_cam(classifier, classifier.net.features[-1], films)
-    cells = expected.shape[1] * expected.shape[2]
+@pytest.mark.parametrize("oracle", ORACLES)
+def test_evidence_is_grad_cam_times_slope_and_cells(oracle, engine, predictions, films, tiny_model):
+    margin = Margin(members(load_model(tiny_model)))
     found = np.stack([prediction.evidence for prediction in predictions])
-    scaled = engine.card.calibration.slope * cells * expected
+    scaled = engine.card.calibration.slope * oracle(margin, films)
     np.testing.assert_allclose(found, scaled, rtol=1e-4, atol=1e-3)  # folding: 3e-4 of 6
     assert found.std() > 0.01  # two maps of zeros would agree too
+
+
+@pytest.mark.parametrize("oracle", ORACLES)
+def test_so_it_is_with_the_shipped_weights_on_real_films(oracle, sample_films):
+    model = load_model(find_model("default"))
+    engine, constants = Engine(model, "cpu", "float32"), model.card.input
+    low, high = constants.low_percentile, constants.high_percentile
+    paths = [sorted((sample_films / label).iterdir())[0] for label in ("NORMAL", "PNEUMONIA")]
+    films = np.stack(
+        [model_input(decode(p.read_bytes()).pixels, constants.size_px, low, high) for p in paths]
+    )
+    found = np.stack([prediction.evidence for prediction in engine.predict(films)])
+    scaled = model.card.calibration.slope * oracle(Margin(members(model)), films)
+    np.testing.assert_allclose(found, scaled, atol=1e-3)  # log-odds; shown on a scale to 8
+    assert np.ptp(found) > 1
+
+
+@pytest.mark.parametrize("oracle", ORACLES)
+def test_grad_cam_of_a_mean_margin_is_the_mean_of_the_members_maps(oracle, films):
+    pair = [random_network("mobilenet_v2", seed) for seed in (1, 2)]
+    alone = [oracle(Margin([member]), films[:1]) for member in pair]
+    both = oracle(Margin(pair), films[:1])
+    np.testing.assert_allclose(both, np.mean(alone, axis=0), atol=1e-4 * np.abs(both).max())
+    assert np.abs(alone[0] - alone[1]).max() > 0.1 * np.abs(both).max()
+
+
+def random_network(architecture, seed):
+    """For films of 64 pixels and, where the architecture takes any size, others."""
+    torch.manual_seed(seed)
+    classifier = build(architecture, 64, 0.449, 0.226).eval()
+    for layer in [m for m in classifier.modules() if isinstance(m, torch.nn.Linear)]:
+        torch.nn.init.normal_(layer.weight, std=0.05)  # torchvision's ViT starts with zeros
+    return classifier
 
 
 def patches(tokens):
@@ -85,18 +97,15 @@ def patches(tokens):
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("oracle", ORACLES)
 @pytest.mark.parametrize("architecture", sorted(FAMILIES))
-def test_the_evidence_of_every_architecture_is_grad_cam_times_cells(architecture, films):
-    torch.manual_seed(1)
-    classifier = build(architecture, 64, 0.449, 0.226).eval()
-    for layer in [m for m in classifier.modules() if isinstance(m, torch.nn.Linear)]:
-        torch.nn.init.normal_(layer.weight, std=0.05)  # torchvision's ViT starts with zeros
-    small = films[:2, :64, :64]
+def test_the_evidence_of_every_architecture_is_grad_cam_times_cells(architecture, oracle, films):
+    if architecture.startswith("vit"):
+        oracle = partial(grad_cam_grids, reshape=patches)  # Captum knows no tokens
+    classifier, small = random_network(architecture, 1), films[:2, :64, :64]
     with torch.inference_mode():
         found = explain(classifier, torch.from_numpy(small)[:, None]).evidence.numpy()
-    cells = found.shape[1] * found.shape[2]
-    reshape = patches if architecture.startswith("vit") else None
-    expected = cells * grad_cam(classifier, classifier._stages[-1], small, reshape)
+    expected = oracle(Margin([classifier]), small)
     np.testing.assert_allclose(found, expected, rtol=1e-3, atol=1e-3 * np.abs(expected).max())
     assert found.any()  # two maps of zeros would agree too
 
@@ -118,12 +127,12 @@ def test_evidence_in_closed_form_adds_up_to_the_margin(architecture, films):
 def test_an_ensemble_is_the_mean_of_its_members(films):
     """Two grids: a residual network of 3 × 3 cells, a transformer of 6 × 6."""
     torch.manual_seed(1)
-    members = [build(name, SIZE, 0.449, 0.226).eval() for name in ("resnet18", "vit_b_16")]
-    torch.nn.init.normal_(members[1].head.weight, std=0.05)
+    pair = [build(name, SIZE, 0.449, 0.226).eval() for name in ("resnet18", "vit_b_16")]
+    torch.nn.init.normal_(pair[1].head.weight, std=0.05)
     inputs = torch.from_numpy(films)[:, None]
     with torch.inference_mode():
-        found = Ensemble(members)(inputs)
-        first, second = (explain(member, inputs) for member in members)
+        found = Ensemble(pair)(inputs)
+        first, second = (explain(member, inputs) for member in pair)
     torch.testing.assert_close(found.margins, (first.margins + second.margins) / 2)
     assert found.evidence.shape == (5, 6, 6)
     means = [one.evidence.mean(dim=(1, 2)) for one in (first, second)]
