@@ -76,7 +76,7 @@ def classify(
 
 def _line(one: "Classified") -> str:
     record = one.record
-    score = "  –  " if record.decision is Decision.REFUSED else f"{record.probability:.3f}"
+    score = "  –  " if record.decision == Decision.REFUSED else f"{record.probability:.3f}"
     why = f"  {record.reason}: {record.message}" if record.reason else ""
     return f"{record.decision:<13} {score}  {_printable(record.file)}{why}"
 
@@ -122,6 +122,7 @@ def evaluate(
 ) -> None:
     """Measure a model on labelled films: FOLDER/NORMAL and FOLDER/PNEUMONIA, or --labels.
 
+    A model with labels of its own takes class folders and a CSV with those.
     Prints precision, recall and F1 per class; intervals are 95%, by a bootstrap over patients.
 
     \b
