@@ -22,8 +22,8 @@ def confusion(cells: Confusion) -> Figure:
         '<g font-size="14">',
         chart.text(162, 28, "called NORMAL", "middle"),
         chart.text(320, 28, "called PNEUMONIA", "middle"),
-        *_row(44, "truly NORMAL", (cells.tn, cells.fp), ("correct", "false alarm"), "normal"),
-        *_row(188, "truly PNEUMONIA", (cells.fn, cells.tp), ("missed", "found"), "pneumonia"),
+        *_row(44, "truly NORMAL", (cells.tn, cells.fp), ("correct", "false alarm"), "negative"),
+        *_row(188, "truly PNEUMONIA", (cells.fn, cells.tp), ("missed", "found"), "positive"),
         "</g>",
     ]
     said = (
@@ -46,12 +46,12 @@ def histogram(films: Sample, band: tuple[float, float] | None) -> Figure:
         chart.axes(frame, "score", "films", _FIFTHS, ()),
         *(_tick(frame, count) for count in range(low * step, high * step + 1, step)),
         *_band(frame, band),
-        *_bars(frame, up, "pneumonia", 1),
-        *_bars(frame, down, "normal", -1),
+        *_bars(frame, up, "positive", 1),
+        *_bars(frame, down, "negative", -1),
         chart.path(frame, frame.x, (0, 0), "quiet", 1),
         chart.path(frame, (films.threshold, films.threshold), frame.y, "text", 1.6),
-        chart.text_over(frame.left + 10, frame.top + 22, "▲ truly PNEUMONIA", "start", "pneumonia"),
-        chart.text_over(frame.right - 10, frame.bottom - 12, "▼ truly NORMAL", "end", "normal"),
+        chart.text_over(frame.left + 10, frame.top + 22, "▲ truly PNEUMONIA", "start", "positive"),
+        chart.text_over(frame.right - 10, frame.bottom - 12, "▼ truly NORMAL", "end", "negative"),
     ]
     return figure(
         "scores",
