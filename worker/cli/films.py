@@ -142,15 +142,17 @@ def evaluate(
     for output in (json_file, predictions, html):
         if output is not None and not output.absolute().parent.is_dir():
             raise click.UsageError(f"cannot write {output}: there is no folder {output.parent}")
-    truth = list(labels_csv(labels, folder) if labels else class_folders(folder))
     with closing(Screener(config, model)) as screener:
+        words = screener.card.labels
+        films = labels_csv(labels, folder, words) if labels else class_folders(folder, words)
+        truth = list(films)
         paths = (film.path for film in truth)
         found = run_classify(screener, paths, config.batch.size, config.decode.max_file_mb)
         scored = [
             Scored(one.record, film.label, film.group)
             for film, one in zip(truth, found, strict=True)
         ]
-        evaluation = measure(scored)
+        evaluation = measure(scored, labels=words)
         click.echo(summary(evaluation))
         if json_file:
             _write(json_file, json.dumps(evaluation.to_json(), indent=2) + "\n")
@@ -177,7 +179,7 @@ def _wrong(
     from worker.evaluate.page import WrongFilm, most_wrong
     from worker.report.overlay import blend, shrink
 
-    films = most_wrong(scored, _MOST_WRONG)
+    films = most_wrong(scored, _MOST_WRONG, screener.card.labels)
     paths = [Path(film.record.file) for film in films]
     found = run_classify(screener, paths, batch_size, max_file_mb)
     scale = screener.card.heat_map.evidence_scale
