@@ -5,13 +5,28 @@ import math
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
 from models.errors import ModelError
 
 CARD_NAME = "card.json"
 
 Probability = Annotated[float, Field(ge=0, le=1)]
+
+# A label is a decision's text: safe as the name of a folder, in CSV, SQL and on a page.
+Label = Annotated[str, Field(pattern="^[A-Z][A-Z0-9_-]{0,31}$")]
+_NO_LABELS = ("INDETERMINATE", "REFUSED", "FAILED", "UNREADABLE")  # what is said of any film
+
+
+def _check_labels(labels: tuple[Label, Label]) -> tuple[Label, Label]:
+    if labels[0] == labels[1]:
+        raise ValueError(f"both are {labels[0]}: name two classes")
+    if taken := set(labels) & set(_NO_LABELS):
+        raise ValueError(f"{taken.pop()} has a meaning of its own: take another word")
+    return labels
+
+
+Labels = Annotated[tuple[Label, Label], AfterValidator(_check_labels)]
 
 
 class _Part(BaseModel):
@@ -47,7 +62,7 @@ class Member(_Part):
 class Calibration(_Part):
     """Platt scaling: calibrated log-odds = slope × margin + offset.
 
-    The margin is PNEUMONIA logit − NORMAL logit, of several networks their mean.
+    The margin is second logit − first logit, of several networks their mean.
     """
 
     slope: Annotated[float, Field(gt=0)]
@@ -102,12 +117,16 @@ class Population(_Part):
 
 
 class Card(_Part):
-    """One model, complete. `labels` are in the order of the network's outputs."""
+    """One model, complete.
+
+    `labels` name the network's two outputs in their order: first what a film without the finding
+    is called, then the finding that the model looks for, the positive one.
+    """
 
     name: str
     version: str
     members: Annotated[tuple[Member, ...], Field(min_length=1)]
-    labels: tuple[str, str]
+    labels: Labels
     weights: WeightsFile
     input: InputConstants
     calibration: Calibration
@@ -140,14 +159,11 @@ def read_card(folder: Path) -> Card:
     except (OSError, ValueError) as error:
         raise ModelError(f"cannot read {path}: {error}") from error
     try:
-        card = Card.model_validate(values)
+        return Card.model_validate(values)
     except ValidationError as error:
         first = error.errors()[0]
         key = ".".join(str(part) for part in first["loc"])
         raise ModelError(f"{path}: {key}: {first['msg']}") from error
-    if card.labels != ("NORMAL", "PNEUMONIA"):
-        raise ModelError(f"{path}: labels are {card.labels}; expected NORMAL, PNEUMONIA in order")
-    return card
 
 
 def write_card(card: Card, folder: Path) -> None:

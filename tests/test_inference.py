@@ -256,12 +256,12 @@ def test_other_ages_are_refused_and_the_age_is_named(card, years):
 
 
 def test_a_film_of_unknown_age_is_answered(card):
-    assert decide(FILM, card, None, Tags(), "refuse").decision is Decision.PNEUMONIA
+    assert decide(FILM, card, None, Tags(), "refuse").decision == Decision.PNEUMONIA
 
 
 def test_marking_keeps_the_answer_and_says_the_reason(card):
     verdict = decide(UNKNOWN, card, None, CHILD, "mark")
-    assert verdict.decision is Decision.PNEUMONIA
+    assert verdict.decision == Decision.PNEUMONIA
     assert verdict.reason is Reason.OUTSIDE_VALIDATED_POPULATION
 
 
@@ -272,7 +272,7 @@ def test_marking_is_only_for_the_population(card, prediction, refusal):
 
 def test_the_guard_lets_its_own_limit_pass(card):
     at_limit = replace(FILM, guard_score=card.guard.threshold)
-    assert decide(at_limit, card, None, CHILD, "refuse").decision is Decision.PNEUMONIA
+    assert decide(at_limit, card, None, CHILD, "refuse").decision == Decision.PNEUMONIA
 
 
 @pytest.mark.parametrize(
@@ -289,15 +289,33 @@ def test_the_guard_lets_its_own_limit_pass(card):
 )
 def test_the_band_abstains_between_its_ends(card, probability, decision):
     film = replace(FILM, probability=probability)
-    assert decide(film, card, None, CHILD, "refuse").decision is decision
+    assert decide(film, card, None, CHILD, "refuse").decision == decision
 
 
 def test_without_a_band_the_threshold_itself_is_pneumonia(new_card):
     card = new_card(decision={"threshold": 0.6, "indeterminate": (0.6, 0.6), "chosen_on": "-"})
     at = replace(FILM, probability=0.6)
     below = replace(FILM, probability=0.5999)
-    assert decide(at, card, None, CHILD, "refuse").decision is Decision.PNEUMONIA
-    assert decide(below, card, None, CHILD, "refuse").decision is Decision.NORMAL
+    assert decide(at, card, None, CHILD, "refuse").decision == Decision.PNEUMONIA
+    assert decide(below, card, None, CHILD, "refuse").decision == Decision.NORMAL
+
+
+@pytest.mark.parametrize(
+    ("probability", "words"), [(0.1, "CLEAR"), (0.6, "INDETERMINATE"), (0.9, "TUBERCULOSIS")]
+)
+def test_the_decision_is_in_the_words_of_the_card(new_card, probability, words):
+    card = new_card(labels=("CLEAR", "TUBERCULOSIS"))
+    film = replace(FILM, probability=probability)
+    assert decide(film, card, None, CHILD, "refuse").decision == words
+
+
+def test_a_model_of_adults_does_not_say_that_unlike_films_are_of_adults(card, new_card):
+    adults = {"description": "adults", "min_age_years": 18, "max_age_years": 90}
+    said = [
+        decide(UNKNOWN, each, None, Tags(), "refuse").message
+        for each in (card, new_card(population=adults))
+    ]
+    assert ["of adults." in message for message in said] == [True, False]
 
 
 # The guard
@@ -370,15 +388,19 @@ def test_weights_of_another_architecture_are_refused(model_copy, new_card):
     [
         ('"slope": 2.0', "calibration.slope"),
         ('"labels"', "verzion"),
-        ('"NORMAL"', "labels are"),
+        ('"NORMAL"', "labels.0"),
+        ('"PNEUMONIA"', "labels: .*both are NORMAL"),
+        ('"PNEUMONIA"\n', "labels: .*REFUSED has a meaning"),
     ],
-    ids=["bad value", "unknown key", "labels"],
+    ids=["bad value", "unknown key", "lower case", "the same twice", "taken"],
 )
 def test_a_card_that_breaks_its_schema_is_refused_naming_the_key(model_copy, change, said):
     bad = {
         '"slope": 2.0': '"slope": -1',
         '"labels"': '"verzion": "1", "labels"',
-        '"NORMAL"': '"HEALTHY"',
+        '"NORMAL"': '"Normal"',
+        '"PNEUMONIA"': '"NORMAL"',
+        '"PNEUMONIA"\n': '"REFUSED"\n',
     }
     card = model_copy / "card.json"
     card.write_text(card.read_text().replace(change, bad[change]))

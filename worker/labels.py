@@ -8,8 +8,9 @@ from pathlib import Path
 
 from worker.errors import UsageError
 from worker.folders import regular_files
+from worker.records import Labels
 
-LABELS = ("NORMAL", "PNEUMONIA")
+LABELS: Labels = ("NORMAL", "PNEUMONIA")  # of the shipped models
 
 # Names of the Kermany set. Bacteria and virus share person numbers: group by the bare number.
 _PERSON = re.compile(r"person(\d+)_(bacteria|virus)_")
@@ -41,19 +42,23 @@ def group_and_domain(name: str, label: str) -> tuple[str, str]:
     return name, label
 
 
-def class_folders(folder: Path) -> Iterator[LabelledFilm]:
-    """Films of `folder/NORMAL` and `folder/PNEUMONIA`, recursively, in sorted order.
+def class_folders(folder: Path, labels: Labels = LABELS) -> Iterator[LabelledFilm]:
+    """Films of the folders named as the labels (NORMAL, PNEUMONIA), recursively, in sorted order.
 
     Raises UsageError when one of the two is missing.
     """
-    for label in LABELS:
+    for label in labels:
         if not (folder / label).is_dir():
-            raise UsageError(f"{folder} has no folder {label}: class folders are NORMAL, PNEUMONIA")
+            found = ", ".join(sorted(path.name for path in folder.glob("*") if path.is_dir()))
+            raise UsageError(
+                f"{folder} has no folder {label}: class folders are {', '.join(labels)}, as the "
+                f"model's labels; found {found or 'none'}"
+            )
         for path in regular_files(folder / label):
             yield LabelledFilm(path, label, *group_and_domain(path.name, label))
 
 
-def labels_csv(table: Path, folder: Path) -> Iterator[LabelledFilm]:
+def labels_csv(table: Path, folder: Path, labels: Labels = LABELS) -> Iterator[LabelledFilm]:
     """Films named by a CSV with columns `file,label[,group]`, paths relative to `folder`.
 
     Raises UsageError naming the line that is wrong.
@@ -71,8 +76,11 @@ def labels_csv(table: Path, folder: Path) -> Iterator[LabelledFilm]:
     for number, row in enumerate(rows, start=2):
         if row["file"] is None or row["label"] is None:
             raise UsageError(f"{table}:{number}: the row is shorter than the heading")
-        if row["label"] not in LABELS:
-            raise UsageError(f"{table}:{number}: label '{row['label']}' is none of {LABELS}")
+        if row["label"] not in labels:
+            raise UsageError(
+                f"{table}:{number}: label '{row['label']}' is none of the model's: "
+                f"{', '.join(labels)}"
+            )
         if seen.setdefault(row["file"], row["label"]) != row["label"]:
             raise UsageError(f"{table}:{number}: {row['file']} has two labels")
         group, domain = group_and_domain(Path(row["file"]).name, row["label"])

@@ -11,13 +11,38 @@ if TYPE_CHECKING:  # the command line must not wait for it
     from numpy.typing import NDArray
 
 
+Labels = tuple[str, str]  # the words of a model's card: (negative, positive)
+
+
 class Decision(StrEnum):
-    """The four possible answers for a film."""
+    """The four possible answers for a film.
+
+    A model whose card has other labels says those instead of the first two.
+    """
 
     PNEUMONIA = "PNEUMONIA"
     NORMAL = "NORMAL"
     INDETERMINATE = "INDETERMINATE"
     REFUSED = "REFUSED"
+
+
+class Role(StrEnum):
+    """What a decision means, whatever its words: all that code may branch on."""
+
+    POSITIVE = "positive"
+    NEGATIVE = "negative"
+    INDETERMINATE = "indeterminate"
+    REFUSED = "refused"
+
+
+def role_of(decision: str, labels: Labels) -> Role:
+    """The role of a decision by a model with these labels.
+
+    Raises ValueError for words that this model does not say.
+    """
+    if decision in (Decision.INDETERMINATE, Decision.REFUSED):
+        return Role(decision.lower())
+    return (Role.NEGATIVE, Role.POSITIVE)[labels.index(decision)]
 
 
 class Reason(StrEnum):
@@ -101,14 +126,15 @@ class PreparedFilm:
 class Record:
     """One record everywhere: `classify --json`, `query --json`, CSV columns, report pages.
 
-    `probability` is the calibrated P(PNEUMONIA) in [0, 1] of every decoded film, refused ones
-    too; `None` only if the film could not be decoded. `guard_score` is in [0, 1], higher = less
-    like the films the model was validated on.
+    `decision` is one of the two labels of the model's card, INDETERMINATE or REFUSED.
+    `probability` is the calibrated P(the positive label) in [0, 1] of every decoded film, refused
+    ones too; `None` only if the film could not be decoded. `guard_score` is in [0, 1], higher =
+    less like the films the model was validated on.
     """
 
     file: str
     sha256: str | None
-    decision: Decision
+    decision: str
     probability: float | None
     threshold: float
     guard_score: float | None

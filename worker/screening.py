@@ -18,6 +18,7 @@ from worker.imaging.prepare import PREPARE_VERSION
 from worker.imaging.sandbox import DecoderPool
 from worker.inference.decide import decide
 from worker.inference.engine import Engine
+from worker.labels import LABELS
 from worker.records import Decision, PreparedFilm, Record
 
 
@@ -67,6 +68,8 @@ class Screener:
         policy: a moved threshold must not hide behind answers that were given with the old one.
         """
         parts = {"input", "calibration", "decision", "guard", "population"}
+        if self.card.labels != LABELS:  # the usual ones stay out: results of before still count
+            parts.add("labels")
         constants = self.card.model_dump_json(include=parts) + self._outside_population
         digest = hashlib.sha256(constants.encode()).hexdigest()
         return f"prepare-{PREPARE_VERSION}/constants-{digest[:16]}"

@@ -91,7 +91,7 @@ def test_a_metric_that_most_draws_cannot_define_has_no_interval():
 def test_fewer_than_two_patients_give_no_interval(films):
     one = made([True] * films, [0.9] * films, np.zeros(films, dtype=np.int64))
     found = bootstrap.intervals(bootstrap.resample(one, 0, 100))
-    assert set(found) == set(bootstrap.NAMES)
+    assert set(found) == set(bootstrap.names(one.labels))
     assert set(found.values()) == {None}
 
 

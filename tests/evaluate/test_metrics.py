@@ -78,9 +78,9 @@ def test_forced_choice_counts_refused_and_indeterminate_films_by_hand(tiny):
     assert forced.specificity == 2 / 3
     assert forced.accuracy == 5 / 7
     assert forced.auc == pytest.approx(9 / 12)  # of 12 pairs, 0.3 and 0.5 lose to 0.4 and 0.8
-    assert forced.precision.PNEUMONIA == 3 / 4
-    assert pytest.approx(2 / 3) == forced.f1.NORMAL
-    assert forced.precision.weighted == pytest.approx((3 * 2 / 3 + 4 * 3 / 4) / 7)
+    assert forced.precision["PNEUMONIA"] == 3 / 4
+    assert pytest.approx(2 / 3) == forced.f1["NORMAL"]
+    assert forced.precision["weighted"] == pytest.approx((3 * 2 / 3 + 4 * 3 / 4) / 7)
 
 
 def test_answered_films_are_those_called_pneumonia_or_normal(tiny):
@@ -100,9 +100,9 @@ def test_point_metrics_are_those_of_scikit_learn(many):
     assert result.accuracy == pytest.approx(report["accuracy"])
     names = {"NORMAL": "False", "PNEUMONIA": "True", "macro": "macro avg"}
     for name, theirs in (names | {"weighted": "weighted avg"}).items():
-        assert getattr(result.precision, name) == pytest.approx(report[theirs]["precision"])
-        assert getattr(result.recall, name) == pytest.approx(report[theirs]["recall"])
-        assert getattr(result.f1, name) == pytest.approx(report[theirs]["f1-score"])
+        assert result.precision[name] == pytest.approx(report[theirs]["precision"])
+        assert result.recall[name] == pytest.approx(report[theirs]["recall"])
+        assert result.f1[name] == pytest.approx(report[theirs]["f1-score"])
 
 
 def test_calibration_error_by_hand():
@@ -132,9 +132,9 @@ def test_one_class_gives_null_where_nothing_can_be_known(scored, label):
 def test_a_class_never_called_has_no_precision(scored):
     films = [scored("NORMAL", 0.9, "a"), scored("PNEUMONIA", 0.9, "b")]
     precision = evaluate(films, resamples=50).forced.precision
-    assert precision.NORMAL is None
-    assert precision.macro is None
-    assert precision.PNEUMONIA == 0.5
+    assert precision["NORMAL"] is None
+    assert precision["macro"] is None
+    assert precision["PNEUMONIA"] == 0.5
 
 
 def test_no_answered_film_gives_zero_films_and_nulls(scored):

@@ -15,6 +15,7 @@ from worker.report.view import FilmView, ModelFacts, RunView, WorklistRow
 NOON = datetime(2026, 5, 3, 12, 0, 0, tzinfo=UTC)
 MODEL = ModelFacts(
     name="default",
+    labels=("NORMAL", "PNEUMONIA"),
     weights_sha256="9f" * 32,
     architecture="MobileNetV2",
     intended_use="ordering a worklist",
@@ -89,9 +90,11 @@ def film(record: Callable[..., Record]) -> Callable[..., FilmView]:
 def row(record: Callable[..., Record]) -> Callable[..., WorklistRow]:
     """Make a screened row with a page of its own, with these values changed."""
 
-    def make(file: str, decision: Decision, probability: float | None, **changes: Any) -> Any:
+    def make(file: str, decision: str, probability: float | None, **changes: Any) -> Any:
         says = record(file=file, decision=decision, probability=probability)
-        return replace(WorklistRow(says, "screened", f"films/{file}.html", 1, NOON), **changes)
+        return replace(
+            WorklistRow(says, MODEL.labels, "screened", f"films/{file}.html", 1, NOON), **changes
+        )
 
     return make
 
@@ -108,6 +111,6 @@ def failure(record: Callable[..., Record]) -> Callable[..., WorklistRow]:
             reason="truncated-file",
             message=message,
         )
-        return WorklistRow(says, "failed", None, 1, NOON)
+        return WorklistRow(says, MODEL.labels, "failed", None, 1, NOON)
 
     return make

@@ -3,6 +3,7 @@
 import base64
 import hashlib
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
 
 import pytest
@@ -161,6 +162,18 @@ def test_indeterminate_asks_for_a_human(film, record):
 def test_normal_does_not_exclude_other_disease(film, record):
     page = film_page(film(record=record(decision=Decision.NORMAL, probability=0.01)))
     assert "other disease is not excluded" in page
+
+
+@pytest.mark.parametrize("decision", ["TUBERCULOSIS", "CLEAR", "INDETERMINATE", "REFUSED"])
+def test_a_page_speaks_of_what_its_model_looks_for(film, record, model, decision):
+    model = replace(model, labels=("CLEAR", "TUBERCULOSIS"), intended_use="tuberculosis")
+    for evidence in (film().evidence, film().evidence - 9):
+        page = film_page(
+            film(model=model, record=record(decision=decision, reason="why"), evidence=evidence)
+        )
+        assert "Evidence for TUBERCULOSIS" in page
+        assert "0 CLEAR" in page
+        assert not re.search("(?i:pneumonia)|NORMAL", page)
 
 
 def test_an_empty_heat_map_says_so(film):

@@ -6,7 +6,7 @@ import pytest
 
 from worker.assets import asset
 
-TEXTS = ("text", "quiet", "link", "pneumonia", "indeterminate", "refused", "failed", "normal")
+TEXTS = ("text", "quiet", "link", "positive", "indeterminate", "refused", "failed", "negative")
 AA = 4.5  # WCAG 2.2, 1.4.3
 
 

@@ -1,11 +1,12 @@
 """The worklist: what needs eyes first stands first, and nothing drops out of sight."""
 
 import re
+from dataclasses import replace
 from datetime import timedelta
 
 from worker.records import Decision
 from worker.report.pages import worklist_pages
-from worker.report.wording import SORTING
+from worker.report.wording import groups, sorting
 from worker.report.worklist import by_suspicion, pages, tiles
 
 D = Decision
@@ -27,6 +28,42 @@ def test_rows_are_sorted_by_suspicion(row, failure):
     ]
     wanted = ["p-high", "p-low", "unsure", "refused", "unreadable", "n-high", "n-low"]
     assert files(by_suspicion(rows)) == wanted
+
+
+TB = {"labels": ("CLEAR", "TUBERCULOSIS")}
+
+
+def test_what_a_model_looks_for_stands_first_whatever_its_name(row):
+    turned = {"labels": ("PNEUMONIA", "NORMAL")}
+    rows = [
+        row("clear", "CLEAR", 0.05, **TB),
+        row("n", D.NORMAL, 0.1),
+        row("unsure", D.INDETERMINATE, 0.6, **TB),
+        row("not normal", "PNEUMONIA", 0.2, **turned),
+        row("p", D.PNEUMONIA, 0.8),
+        row("normal", "NORMAL", 0.85, **turned),
+        row("tb", "TUBERCULOSIS", 0.9, **TB),
+    ]
+    wanted = ["tb", "normal", "p", "unsure", "not normal", "n", "clear"]
+    assert files(by_suspicion(rows)) == wanted
+
+
+def test_a_worklist_of_several_models_says_the_words_of_each(row, noon):
+    rows = [row("p", D.PNEUMONIA, 0.8), row("c", "CLEAR", 0.05, **TB), row("n", D.NORMAL, 0.1)]
+    [html] = worklist_pages(rows, [], None, noon).values()
+    assert "PNEUMONIA or TUBERCULOSIS" in html
+    assert "NORMAL or CLEAR" in html
+    decisions = re.findall(r'<td class="what">.*?<span>(\w+)</span>', html, re.DOTALL)
+    assert decisions == ["PNEUMONIA", "NORMAL", "CLEAR"]
+
+
+def test_a_worklist_of_another_finding_does_not_speak_of_pneumonia(row, failure, noon):
+    rows = [row("t", "TUBERCULOSIS", 0.8, **TB), row("c", "CLEAR", 0.05, **TB)]
+    rows.append(replace(failure("x"), **TB))
+    [html] = worklist_pages(rows, [], None, noon).values()
+    assert "Score on the TUBERCULOSIS side of the threshold" in html
+    assert "Only TUBERCULOSIS was looked for" in html
+    assert not re.search("(?i:pneumonia)|NORMAL", html)
 
 
 def test_without_an_answer_the_newest_stands_first(row, noon):
@@ -77,12 +114,12 @@ def test_failures_are_announced_on_every_page_and_lead_to_their_list(row, failur
 
 def test_failures_have_no_filter_button(row, failure, noon):
     [html] = worklist_pages([row("a", D.NORMAL, 0.1), failure("b")], [], None, noon).values()
-    assert re.findall(r'class="chip"[^>]*data-group="(\w+)"', html) == ["normal"]
+    assert re.findall(r'class="chip"[^>]*data-group="(\w+)"', html) == ["negative"]
 
 
 def test_the_page_states_its_order(row, noon):
     [html] = worklist_pages([row("a", D.NORMAL, 0.1)], [], None, noon).values()
-    assert SORTING in html
+    assert sorting(groups([("NORMAL", "PNEUMONIA")])) in html
 
 
 def test_a_refused_films_score_is_not_in_the_list(row, noon):

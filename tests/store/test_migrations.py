@@ -1,19 +1,28 @@
 """Migrations make exactly the tables that the program knows, whole or not at all."""
 
+import json
 import shutil
 import sqlite3
 
 import pytest
+from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
-from sqlalchemy import CheckConstraint, inspect
+from sqlalchemy import CheckConstraint, inspect, text
 
 from worker.assets import asset
 from worker.errors import StoreError
 from worker.store import database
-from worker.store.database import open_database, require_current, revisions, upgrade
-from worker.store.queries import RESULTS
+from worker.store.database import (
+    integrity_problems,
+    open_database,
+    require_current,
+    revisions,
+    upgrade,
+)
+from worker.store.queries import RESULTS, latest_card, results
 from worker.store.tables import Base
+from worker.store.work import register_model
 
 
 def schema(engine):
@@ -49,7 +58,7 @@ def test_upgrading_again_changes_nothing(engine):
 
 def test_a_fresh_database_has_no_schema_until_it_is_upgraded(settings):
     engine = open_database(settings, create=True)
-    assert revisions(engine) == (None, "0001")
+    assert revisions(engine) == (None, "0002")
     with pytest.raises(StoreError, match="screen db upgrade"):
         require_current(engine)
     upgrade(engine)
@@ -61,9 +70,9 @@ def test_a_migration_that_fails_leaves_nothing_behind(engine, tmp_path, monkeypa
     before = schema(engine)
     migrations = tmp_path / "migrations"
     shutil.copytree(asset("migrations"), migrations)
-    (migrations / "versions" / "0002_fails.py").write_text(
+    (migrations / "versions" / "0003_fails.py").write_text(
         "import sqlalchemy as sa\nfrom alembic import op\n"
-        "revision, down_revision = '0002', '0001'\n"
+        "revision, down_revision = '0003', '0002'\n"
         "def upgrade():\n"
         "    op.create_table('half', sa.Column('id', sa.Integer))\n"
         "    op.execute('ALTER TABLE films ADD COLUMN half INTEGER')\n"
@@ -73,6 +82,79 @@ def test_a_migration_that_fails_leaves_nothing_behind(engine, tmp_path, monkeypa
     with pytest.raises(RuntimeError, match="in the middle"):
         upgrade(engine)
     assert schema(engine) == before
+
+
+@pytest.fixture
+def old_engine(settings, card, noon):
+    """A database of schema 0001 with one screened film of the model that was shipped then."""
+    engine = open_database(settings, create=True)
+    with engine.begin() as connection:
+        command.upgrade(database._alembic(connection), "0001")
+        for table, values in old_rows(card).items():
+            names, marks = ", ".join(values), ", ".join(f":{name}" for name in values)
+            sql = text(f"INSERT INTO {table} ({names}) VALUES ({marks})")
+            connection.execute(sql, values)
+    yield engine
+    engine.dispose()
+
+
+def old_rows(card):
+    """What the program wrote with schema 0001: table → values."""
+    moment, sha256 = "2026-05-03 12:00:00.000000", "aa" * 32
+    model = {"name": "tiny", "version": "0", "architecture": "mobilenet_v2"}
+    model |= {"weights_sha256": "cd" * 32, "preprocessing": "1", "threshold": 0.6}
+    old_card = card.model_dump(mode="json")
+    [member] = old_card.pop("members")  # a model was one network then
+    old_card["architecture"] = member.pop("architecture")
+    old_card["input"] |= member
+    model |= {"guard_threshold": 0.5, "card": json.dumps(old_card), "registered_at": moment}
+    run = {"kind": "watch", "source": "inbox", "model_id": 1, "device": "cpu"}
+    run |= {"precision": "float32", "worker_version": "0.1.0", "started_at": moment}
+    film = {"sha256": sha256, "format": "PNG", "rows": 2, "columns": 3, "notes": "[]"}
+    screening = {"film_id": 1, "model_id": 1, "run_id": 1, "decision": "PNEUMONIA"}
+    screening |= {"probability": 0.9, "threshold": 0.6, "guard_score": 0.1, "guard_threshold": 0.5}
+    screening |= {"message": "", "evidence": b"\0\0\0\0", "evidence_rows": 1}
+    screening |= {"evidence_columns": 1, "picture": "p.jpg", "page": "p.html"}
+    file = {"run_id": 1, "model_id": 1, "source": "inbox", "file": "a.png", "path": b"a.png"}
+    file |= {"size": 5, "mtime_ns": 7, "claim": "c", "state": "screened", "sha256": sha256}
+    file |= {"attempts": 1, "strikes": 0, "worker_deaths": 0, "screening_id": 1}
+    return {
+        "models": model,
+        "runs": run,
+        "films": film | {"first_seen_at": moment},
+        "screenings": screening | {"screened_at": moment},
+        "files": file | {"recorded_at": moment, "finished_at": moment},
+    }
+
+
+def content(engine, *tables):
+    with engine.connect() as connection:
+        return {t: connection.execute(text(f"SELECT * FROM {t}")).mappings().all() for t in tables}
+
+
+def test_an_upgrade_to_labels_keeps_every_row_and_what_the_views_say(old_engine):
+    tables = ("runs", "films", "screenings", "files", "results", "latest_results")
+    before = content(old_engine, *tables)
+    assert len(before["results"]) == 1
+    upgrade(old_engine)
+    assert content(old_engine, *tables) == before
+    assert integrity_problems(old_engine) == []
+    with old_engine.connect() as connection:
+        assert connection.exec_driver_sql("PRAGMA foreign_keys").scalar() == 1
+
+
+def test_an_upgraded_database_reads_the_cards_of_its_models(old_engine, card):
+    upgrade(old_engine)
+    assert latest_card(old_engine) == card
+
+
+def test_an_upgraded_database_knows_the_labels_of_its_models(old_engine, new_card, noon):
+    upgrade(old_engine)
+    [result] = results(old_engine)
+    assert (result.labels, result.record.decision) == (("NORMAL", "PNEUMONIA"), "PNEUMONIA")
+    register_model(old_engine, new_card(labels=("CLEAR", "TUBERCULOSIS")), "2", noon)
+    with old_engine.begin() as connection:
+        connection.execute(text("UPDATE screenings SET model_id = 2, decision = 'TUBERCULOSIS'"))
 
 
 def test_a_database_of_a_newer_program_is_refused_and_left_alone(engine, settings):

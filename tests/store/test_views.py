@@ -7,7 +7,7 @@ from sqlalchemy import text
 
 from worker.records import RECORD_FIELDS, Decision
 from worker.store.queries import Filter, counts_by_decision, counts_by_state, results, runs
-from worker.store.work import register_model
+from worker.store.work import begin_run, register_model
 
 
 @pytest.fixture
@@ -128,3 +128,26 @@ def test_latest_results_say_what_the_file_said_of_its_film(filled, engine):
     (row,) = rows(engine, "SELECT * FROM latest_results WHERE decision = 'PNEUMONIA'")
     assert (row["format"], row["rows"], row["columns"]) == ("DICOM", 20, 30)
     assert (row["modality"], row["patient_age_years"]) == ("DX", 3.0)
+
+
+def test_results_of_several_models_come_with_the_labels_of_each(filled, engine, new_card, noon):
+    tb = new_card(name="tb", labels=("CLEAR", "TUBERCULOSIS"))
+    filled.model_id = register_model(engine, tb, "tb", noon)
+    filled.run_id = begin_run(
+        engine,
+        kind="watch",
+        source="inbox",
+        model_id=filled.model_id,
+        device="cpu",
+        precision="float32",
+        now=noon,
+    )
+    filled.finish(filled.screened(filled.item("tb.jpg"), "ff" * 32, decision="TUBERCULOSIS"))
+    labels = {result.record.file: result.labels for result in results(engine)}
+    assert labels["tb.jpg"] == ("CLEAR", "TUBERCULOSIS")
+    assert labels["p.jpg"] == labels["f.jpg"] == ("NORMAL", "PNEUMONIA")
+    assert names(engine, decision="TUBERCULOSIS") == ["tb.jpg"]
+    shared = ["INDETERMINATE", "REFUSED", "duplicate", "failed"]
+    both = ["PNEUMONIA", "TUBERCULOSIS", "NORMAL", "CLEAR", *shared]
+    assert list(counts_by_decision(engine)) == both
+    assert list(counts_by_decision(engine, filled.run_id)) == ["TUBERCULOSIS", "CLEAR", *shared]

@@ -76,7 +76,7 @@ def classify(
 
 def _line(one: "Classified") -> str:
     record = one.record
-    score = "  –  " if record.decision is Decision.REFUSED else f"{record.probability:.3f}"
+    score = "  –  " if record.decision == Decision.REFUSED else f"{record.probability:.3f}"
     why = f"  {record.reason}: {record.message}" if record.reason else ""
     return f"{record.decision:<13} {score}  {_printable(record.file)}{why}"
 
@@ -122,6 +122,7 @@ def evaluate(
 ) -> None:
     """Measure a model on labelled films: FOLDER/NORMAL and FOLDER/PNEUMONIA, or --labels.
 
+    A model with labels of its own takes class folders and a CSV with those.
     Prints precision, recall and F1 per class; intervals are 95%, by a bootstrap over patients.
 
     \b
@@ -141,15 +142,17 @@ def evaluate(
     for output in (json_file, predictions, html):
         if output is not None and not output.absolute().parent.is_dir():
             raise click.UsageError(f"cannot write {output}: there is no folder {output.parent}")
-    truth = list(labels_csv(labels, folder) if labels else class_folders(folder))
     with closing(Screener(config, model)) as screener:
+        words = screener.card.labels
+        films = labels_csv(labels, folder, words) if labels else class_folders(folder, words)
+        truth = list(films)
         paths = (film.path for film in truth)
         found = run_classify(screener, paths, config.batch.size, config.decode.max_file_mb)
         scored = [
             Scored(one.record, film.label, film.group)
             for film, one in zip(truth, found, strict=True)
         ]
-        evaluation = measure(scored)
+        evaluation = measure(scored, labels=words)
         click.echo(summary(evaluation))
         if json_file:
             _write(json_file, json.dumps(evaluation.to_json(), indent=2) + "\n")
@@ -176,7 +179,7 @@ def _wrong(
     from worker.evaluate.page import WrongFilm, most_wrong
     from worker.report.overlay import blend, shrink
 
-    films = most_wrong(scored, _MOST_WRONG)
+    films = most_wrong(scored, _MOST_WRONG, screener.card.labels)
     paths = [Path(film.record.file) for film in films]
     found = run_classify(screener, paths, batch_size, max_file_mb)
     scale = screener.card.heat_map.evidence_scale

@@ -5,16 +5,20 @@ from collections.abc import Sequence
 
 from tqdm import tqdm
 
-from worker.records import Decision
+from worker.records import Decision, Labels
 from worker.store.outcomes import Duplicate, Failed, Outcome, Screened
-
-_SHOWN = (*Decision, "duplicate", "failed")
 
 
 class Progress:
     """A bar on stderr, silent where stderr is no terminal, and the counts it showed."""
 
-    def __init__(self, total: int) -> None:
+    def __init__(self, total: int, labels: Labels) -> None:
+        """Count `total` files, with decisions in the words of these labels."""
+        negative, positive = labels
+        self._shown = (
+            *(positive, negative, Decision.INDETERMINATE, Decision.REFUSED),
+            *("duplicate", "failed"),
+        )
         self.counts: Counter[str] = Counter()
         self._bar = tqdm(total=total, unit="film", disable=None, smoothing=0.1)
 
@@ -34,11 +38,11 @@ class Progress:
         self._bar.update(files)
 
     def _text(self) -> str:
-        return ", ".join(f"{name} {self.counts[name]}" for name in _SHOWN if self.counts[name])
+        return ", ".join(f"{name} {self.counts[name]}" for name in self._shown if self.counts[name])
 
     def summary(self) -> str:
         """One line with all counts."""
-        names = (*_SHOWN, "finished before")
+        names = (*self._shown, "finished before")
         return ", ".join(f"{name} {self.counts[name]}" for name in names)
 
     def close(self) -> None:

@@ -14,6 +14,8 @@ from worker.cli.options import chosen_config, config_option
 from worker.records import RECORD_FIELDS, Decision
 
 if TYPE_CHECKING:
+    from sqlalchemy import Engine
+
     from worker.store.queries import Result
 
 _TABLE_ROWS = 50
@@ -45,8 +47,7 @@ class _Moment(click.ParamType[datetime]):
 @click.option(
     "--decision",
     "--label",
-    type=click.Choice(list(Decision), case_sensitive=False),
-    help="Only this one.",
+    help="Only this one: a label of the model (PNEUMONIA, say), INDETERMINATE or REFUSED.",
 )
 @click.option("--status", type=click.Choice(["screened", "duplicate", "failed"]))
 @click.option("--reason", help="Only this slug.")
@@ -79,10 +80,22 @@ def query(form: str | None, config_file: Path | None, **wanted: Any) -> None:
     if form is None and wanted["limit"] is None:
         wanted["limit"] = _TABLE_ROWS
     with read_site(chosen_config(config_file).require_site()) as engine:
+        if wanted["decision"]:
+            wanted["decision"] = _known(wanted["decision"].upper(), engine)
         found = results(engine, Filter(**wanted))
         lines = {"json": _json, "csv": _csv, None: _table}[form](found)
         for line in lines:
             click.echo(line, nl=form != "csv")
+
+
+def _known(decision: str, engine: "Engine") -> str:
+    """The decision, if a model of this site can have given it; else raises UsageError."""
+    from worker.store.queries import decisions, latest_card
+
+    known = decisions(engine)
+    if decision not in known and latest_card(engine):  # before the first run any may come
+        raise click.UsageError(f"--decision '{decision}': there are only {', '.join(known)}")
+    return decision
 
 
 def _fields(result: "Result") -> dict[str, Any]:
@@ -120,7 +133,7 @@ def _table(results: Iterable["Result"]) -> Iterator[str]:
     for result in results:
         nothing = False
         record = result.record
-        refused = record.decision is Decision.REFUSED  # its score is not validated: JSON has it
+        refused = record.decision == Decision.REFUSED  # its score is not validated: JSON has it
         score = "–" if refused else f"{record.probability:.3f}"
         note = f"  ({record.reason})" if record.reason else ""
         again = "  (duplicate)" if result.status == "duplicate" else ""

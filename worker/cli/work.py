@@ -155,7 +155,7 @@ def backfill(
             run_id,
             model_id,
         ),
-        closing(Progress(total)) as progress,
+        closing(Progress(total, screener.card.labels)) as progress,
     ):
         begin_recovery(engine)
         files = (found for path in paths for found in archive_files(path, unlisted))

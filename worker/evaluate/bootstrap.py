@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from worker.evaluate.calibration import BINS, bin_of
 from worker.evaluate.sample import Sample
+from worker.records import Labels
 
 Floats = NDArray[np.float64]
 Interval = tuple[float, float]
@@ -19,29 +20,26 @@ Interval = tuple[float, float]
 LEVEL = 0.95
 _CELLS = 1_000_000  # weights held at once: 8 MB, which stays near the cache
 _RATES = ("precision", "recall", "f1")
-_OF = ("NORMAL", "PNEUMONIA", "macro", "weighted")
-NAMES = (
-    "auc",
-    "accuracy",
-    "sensitivity",
-    "specificity",
-    *(f"{rate}.{of}" for rate in _RATES for of in _OF),
-    "brier",
-    "ece",
-)
+MEANS = ("macro", "weighted")  # of the classes: lower case, as no label is
+
+
+def names(labels: Labels) -> tuple[str, ...]:
+    """Names of all metrics, those of a class with a dot: `f1.PNEUMONIA`, `f1.macro`."""
+    of_classes = (f"{rate}.{of}" for rate in _RATES for of in (*labels, *MEANS))
+    return ("auc", "accuracy", "sensitivity", "specificity", *of_classes, "brier", "ece")
 
 
 def resample(films: Sample, seed: int, resamples: int) -> dict[str, Floats]:
-    """Every metric of `NAMES` on each draw of patients: arrays (resamples,), NaN where undefined.
+    """Every metric of `names` on each draw of patients: arrays (resamples,), NaN where undefined.
 
     With fewer than two patients there is nothing to draw and the arrays are empty.
     """
     patients = int(films.groups.max(initial=-1)) + 1
     if patients < 2:
-        return {name: np.empty(0) for name in NAMES}
+        return {name: np.empty(0) for name in names(films.labels)}
     draws = _draws(patients, len(films.truth), seed, resamples)
     parts = [weigh(films, weights) for weights in draws]
-    return {name: np.concatenate([part[name] for part in parts]) for name in NAMES}
+    return {name: np.concatenate([part[name] for part in parts]) for name in names(films.labels)}
 
 
 def intervals(draws: dict[str, Floats], level: float = LEVEL) -> dict[str, Interval | None]:
@@ -62,12 +60,12 @@ def intervals(draws: dict[str, Floats], level: float = LEVEL) -> dict[str, Inter
 
 
 def weigh(films: Sample, weights: Floats) -> dict[str, Floats]:
-    """Every metric of `NAMES` when patients count `weights` (draws, patients) times: (draws,)."""
+    """Every metric of `names` when patients count `weights` (draws, patients) times: (draws,)."""
     order = np.argsort(films.scores, kind="stable")
     ranked = films.scores[order]
     starts = np.flatnonzero(np.diff(ranked, prepend=-1.0))  # where each distinct score begins
     auc = _auc(weights[:, films.groups[order]], films.truth[order], starts)
-    return {"auc": auc, **_others(weights @ _patient_sums(films, weights.shape[1]))}
+    return {"auc": auc, **_others(weights @ _patient_sums(films, weights.shape[1]), films.labels)}
 
 
 def _draws(patients: int, films: int, seed: int, resamples: int) -> Iterator[Floats]:
@@ -95,11 +93,11 @@ def _patient_sums(films: Sample, patients: int) -> Floats:
     return sums
 
 
-def _others(sums: Floats) -> dict[str, Floats]:
+def _others(sums: Floats, labels: Labels) -> dict[str, Floats]:
     """All metrics but AUC from the sums of each draw (draws, 5 + BINS)."""
     tn, fp, fn, tp = sums[:, :4].T
     n = tn + fp + fn + tp
-    right, support = np.stack((tn, tp)), np.stack((tn + fp, fn + tp))  # (2, draws): NORMAL first
+    right, support = np.stack((tn, tp)), np.stack((tn + fp, fn + tp))  # (2, draws): negative first
     called = np.stack((tn + fn, fp + tp))
     recall = _ratio(right, support)
     metrics = {
@@ -113,12 +111,12 @@ def _others(sums: Floats) -> dict[str, Floats]:
     for name, values in zip(_RATES, rates, strict=True):
         shares = np.where(support > 0, support / n * values, 0.0)
         means = (values[0], values[1], values.mean(axis=0), shares.sum(axis=0))
-        metrics |= {f"{name}.{of}": mean for of, mean in zip(_OF, means, strict=True)}
+        metrics |= {f"{name}.{of}": mean for of, mean in zip((*labels, *MEANS), means, strict=True)}
     return metrics
 
 
 def _auc(weights: Floats, truth: NDArray[np.bool_], starts: NDArray[np.int64]) -> Floats:
-    """Weighted AUC of each draw: P(a PNEUMONIA scores above a NORMAL), ties counting half.
+    """Weighted AUC of each draw: P(a positive film outscores a negative one), ties counting half.
 
     `weights` are (draws, n) by rising score, `starts` is where each distinct score begins. This is
     the Mann-Whitney statistic (Hanley and McNeil, Radiology 1982).

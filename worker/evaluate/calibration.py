@@ -1,4 +1,4 @@
-"""Whether a score of 0.7 means pneumonia in 70 of 100 films."""
+"""Whether a score of 0.7 means that 70 of 100 films are positive."""
 
 from dataclasses import dataclass
 
@@ -12,7 +12,7 @@ BINS = 15
 class Bins:
     """Films by score in equal-width bins of [0, 1], arrays (bins,).
 
-    `scores` is the sum of their scores, `positives` how many truly are PNEUMONIA.
+    `scores` is the sum of their scores, `positives` how many truly are positive.
     """
 
     count: NDArray[np.float64]
@@ -39,9 +39,9 @@ def reliability(truth: NDArray[np.bool_], scores: NDArray[np.float64], bins: int
 def expected_calibration_error(
     truth: NDArray[np.bool_], scores: NDArray[np.float64], bins: int = BINS
 ) -> float:
-    """Mean gap between the score and the share of PNEUMONIA, over bins, weighted by their films.
+    """Mean gap between the score and the share of positives, over bins, weighted by their films.
 
-    Σ_b n_b/n · |share of PNEUMONIA in b − mean P(PNEUMONIA) in b|: of the positive class's
+    Σ_b n_b/n · |share of positives in b − mean P(positive) in b|: of the positive class's
     probability, as Naeini, Cooper and Hauskrecht (AAAI 2015) define it, not of the confidence in
     the predicted class, as Guo et al. (ICML 2017) do. 0 is perfect; needs one film or more.
     """

@@ -12,6 +12,7 @@ from markupsafe import Markup, escape
 WIDTH = 420
 HEIGHT = 350
 TEXT = 13
+_LABEL = 12  # letters of a label
 
 Range = tuple[float, float]
 
@@ -105,6 +106,11 @@ def text(x: float, y: float, words: str, anchor: str = "start", colour: str = "t
         f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}" fill="var(--{colour})">'
         f"{escape(words)}</text>"
     )
+
+
+def short(label: str) -> str:
+    """A model's label for a figure, where a long one would run over its neighbours."""
+    return label if len(label) <= _LABEL else f"{label[: _LABEL - 1]}…"
 
 
 def text_over(x: float, y: float, words: str, anchor: str, colour: str = "text") -> str:

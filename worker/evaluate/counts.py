@@ -9,6 +9,7 @@ from worker.evaluate import chart
 from worker.evaluate.chart import Figure, Frame, figure
 from worker.evaluate.metrics import Confusion
 from worker.evaluate.sample import Sample
+from worker.records import Labels
 
 _BINS = 25
 _FIFTHS = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)
@@ -16,47 +17,52 @@ _FIFTHS = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)
 Counts = NDArray[np.int64]
 
 
-def confusion(cells: Confusion) -> Figure:
+def confusion(cells: Confusion, labels: Labels) -> Figure:
     """Films by truth (rows) and call (columns), each cell as deep as its share of its row."""
+    negative, positive = map(chart.short, labels)
     parts = [
         '<g font-size="14">',
-        chart.text(162, 28, "called NORMAL", "middle"),
-        chart.text(320, 28, "called PNEUMONIA", "middle"),
-        *_row(44, "truly NORMAL", (cells.tn, cells.fp), ("correct", "false alarm"), "normal"),
-        *_row(188, "truly PNEUMONIA", (cells.fn, cells.tp), ("missed", "found"), "pneumonia"),
+        chart.text(162, 28, f"called {negative}", "middle"),
+        chart.text(320, 28, f"called {positive}", "middle"),
+        *_row(
+            44, f"truly {negative}", (cells.tn, cells.fp), ("correct", "false alarm"), "negative"
+        ),
+        *_row(188, f"truly {positive}", (cells.fn, cells.tp), ("missed", "found"), "positive"),
         "</g>",
     ]
     said = (
-        f"Of {cells.tn + cells.fp} normal films {cells.fp} raised a false alarm; "
-        f"of {cells.fn + cells.tp} films with pneumonia {cells.fn} were missed."
+        f"Of {cells.tn + cells.fp} films labelled {labels[0]} {cells.fp} raised a false alarm; "
+        f"of {cells.fn + cells.tp} labelled {labels[1]} {cells.fn} were missed."
     )
     reading = "Every decoded film, called at the threshold whether it was answered or not."
     return figure("confusion", "Calls against the truth", said, parts, reading)
 
 
 def histogram(films: Sample, band: tuple[float, float] | None) -> Figure:
-    """Scores of each class, PNEUMONIA upwards and NORMAL downwards from one axis."""
+    """Scores of each class, positive upwards and negative downwards from one axis."""
     edges = np.linspace(0, 1, _BINS + 1)
     up = np.histogram(films.scores[films.truth], edges)[0]
     down = np.histogram(films.scores[~films.truth], edges)[0]
     step = _step(int(up.max()), int(down.max()))
     low, high = -_steps(int(down.max()), step), _steps(int(up.max()), step)
     frame = Frame(58, 14, 348, 290, y=(low * step, high * step))
+    negative, positive = films.labels
+    up_says, down_says = f"▲ truly {positive}", f"▼ truly {negative}"
     parts = [
         chart.axes(frame, "score", "films", _FIFTHS, ()),
         *(_tick(frame, count) for count in range(low * step, high * step + 1, step)),
         *_band(frame, band),
-        *_bars(frame, up, "pneumonia", 1),
-        *_bars(frame, down, "normal", -1),
+        *_bars(frame, up, "positive", 1),
+        *_bars(frame, down, "negative", -1),
         chart.path(frame, frame.x, (0, 0), "quiet", 1),
         chart.path(frame, (films.threshold, films.threshold), frame.y, "text", 1.6),
-        chart.text_over(frame.left + 10, frame.top + 22, "▲ truly PNEUMONIA", "start", "pneumonia"),
-        chart.text_over(frame.right - 10, frame.bottom - 12, "▼ truly NORMAL", "end", "normal"),
+        chart.text_over(frame.left + 10, frame.top + 22, up_says, "start", "positive"),
+        chart.text_over(frame.right - 10, frame.bottom - 12, down_says, "end", "negative"),
     ]
     return figure(
         "scores",
         "Scores of each class",
-        f"Histogram of scores: {up.sum()} films with pneumonia, {down.sum()} normal films.",
+        f"Histogram of scores: {up.sum()} films {positive}, {down.sum()} films {negative}.",
         parts,
         "How far the two classes lie apart. The line is the threshold, hatching the abstention "
         "band. Upward bars left of the line are missed, downward bars right are false alarms.",

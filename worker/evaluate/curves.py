@@ -28,7 +28,7 @@ def roc(films: Sample) -> Curve:
 
 
 def precision_recall(films: Sample) -> Curve:
-    """Precision (y) over recall (x) of PNEUMONIA, by rising recall; needs a film of PNEUMONIA."""
+    """Precision (y) over recall (x), by rising recall; needs a positive film."""
     precision, recall, _ = precision_recall_curve(films.truth, films.scores, drop_intermediate=True)
     return _thin(recall[::-1], precision[::-1])
 

@@ -23,7 +23,7 @@ def figures(
 ) -> list[Figure]:
     """Every figure that these films can show; `band` is the abstention band of the score."""
     drawn = (
-        counts.confusion(evaluation.forced.confusion),
+        counts.confusion(evaluation.forced.confusion, films.labels),
         counts.histogram(films, band),
         roc(films, evaluation.forced),
         precision_recall(films, evaluation.forced),
@@ -51,21 +51,22 @@ def roc(films: Sample, metrics: Metrics) -> Figure | None:
         "ROC curve",
         f"AUC {metrics.auc:.3f}; at the threshold {metrics.threshold:g} {point}.",
         parts,
-        "How many films with pneumonia are found against how many normal films raise an alarm, as "
-        "the threshold moves. The dashed line is guessing.",
+        f"How many films labelled {films.labels[1]} are found against how many labelled "
+        f"{films.labels[0]} raise an alarm, as the threshold moves. The dashed line is guessing.",
     )
 
 
 def precision_recall(films: Sample, metrics: Metrics) -> Figure | None:
-    """Precision against recall of PNEUMONIA, with the share of PNEUMONIA in the set."""
-    precision, recall = metrics.precision.PNEUMONIA, metrics.recall.PNEUMONIA
+    """Precision against recall of the positive label, with its share in the set."""
+    positive = films.labels[1]
+    precision, recall = metrics.precision[positive], metrics.recall[positive]
     if not films.has_both_classes or recall is None:
         return None
     curve = curves.precision_recall(films)
     share = float(films.truth.mean())
     named = "undefined" if precision is None else f"{precision:.2f}"
     here = f"precision {named}, recall {recall:.2f}"
-    common = f"{share:.0%} of these films are PNEUMONIA"
+    common = f"{share:.0%} of these films are {chart.short(positive)}"
     lines = (f"● threshold {metrics.threshold:g}", here, f"dashed: {common}")
     parts = [
         chart.axes(_PLOT, "recall = sensitivity", "precision", _FIFTHS, _FIFTHS),
@@ -79,18 +80,19 @@ def precision_recall(films: Sample, metrics: Metrics) -> Figure | None:
         "Precision and recall",
         f"At the threshold {metrics.threshold:g} {here}; {common}.",
         parts,
-        "Of the films called PNEUMONIA, how many truly are. This depends on how common pneumonia "
-        "is: where it is rarer than in this set, precision is lower.",
+        f"Of the films called {positive}, how many truly are. This depends on how common it is: "
+        "where it is rarer than in this set, precision is lower.",
     )
 
 
 def calibration(films: Sample, metrics: Metrics) -> Figure:
-    """Share of PNEUMONIA against the score in 15 bins with Wilson intervals, counts below."""
+    """Share of positive films against the score in 15 bins with Wilson intervals, counts below."""
+    positive = films.labels[1]
     bins = reliability(films.truth, films.scores)
     frame = Frame(left=58, top=14, width=348, height=205)
     errors = f"ECE {metrics.ece:.3f}", f"Brier score {metrics.brier:.3f}"
     parts = [
-        chart.axes(frame, "", "share PNEUMONIA", _FIFTHS, _FIFTHS),
+        chart.axes(frame, "", f"share {chart.short(positive)}", _FIFTHS, _FIFTHS),
         chart.diagonal(frame),
         *_bin_points(frame, bins),
         chart.note(frame, *errors),
@@ -101,8 +103,8 @@ def calibration(films: Sample, metrics: Metrics) -> Figure:
         "Calibration",
         f"Expected calibration error (ECE) and Brier score: {', '.join(errors)}.",
         parts,
-        "Whether a score means what it says: on the dashed line, 80 of 100 films scored 0.8 have "
-        "pneumonia. Whiskers are 95% Wilson intervals; bars count the films in each of 15 bins.",
+        "Whether a score means what it says: on the dashed line, 80 of 100 films scored 0.8 are "
+        f"{positive}. Whiskers are 95% Wilson intervals; bars count the films in each of 15 bins.",
     )
 
 

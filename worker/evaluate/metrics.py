@@ -1,7 +1,8 @@
 """From labelled records to the numbers that `evaluate --json` gives.
 
-Positive is PNEUMONIA throughout. What the films cannot tell is `None` (null in JSON), never NaN
-and never 0: one class alone has no AUC, and a class that was never called has no precision.
+Positive is the second label of the model throughout. What the films cannot tell is `None` (null in
+JSON), never NaN and never 0: one class alone has no AUC, and a class that was never called has no
+precision.
 """
 
 import math
@@ -14,32 +15,25 @@ from sklearn.metrics import brier_score_loss, precision_recall_fscore_support, r
 
 from worker.errors import NothingRead
 from worker.evaluate import bootstrap
-from worker.evaluate.bootstrap import Interval
+from worker.evaluate.bootstrap import MEANS, Interval
 from worker.evaluate.calibration import expected_calibration_error
 from worker.evaluate.sample import Sample, Scored, decoded, is_answered, sample
-from worker.records import Decision, Record
+from worker.labels import LABELS
+from worker.records import Decision, Labels, Record
 
 RESAMPLES = 2000
 SEED = 2026
 
 
-@dataclass(frozen=True)
-class PerClass:
-    """One metric for each class taken as the positive one, with both means.
-
-    `macro` weighs the classes alike, `weighted` by their films. A mean over a class whose value is
-    not defined is itself not defined.
-    """
-
-    NORMAL: float | None
-    PNEUMONIA: float | None
-    macro: float | None
-    weighted: float | None
+# One metric for each class taken as the positive one, by label (negative, positive), then both
+# means: `macro` weighs the classes alike, `weighted` by their films. A mean over a class whose
+# value is not defined is itself not defined.
+PerClass = dict[str, float | None]
 
 
 @dataclass(frozen=True)
 class Confusion:
-    """Films by truth and call; positive is PNEUMONIA."""
+    """Films by truth and call."""
 
     tn: int
     fp: int
@@ -51,8 +45,9 @@ class Confusion:
 class Metrics:
     """How well a set of films was called. Shares, probabilities and errors are in [0, 1].
 
-    `recall.PNEUMONIA` is `sensitivity`, `recall.NORMAL` is `specificity`. `confidence_intervals`
-    are 95% and named like the metrics, those of a class with a dot: `f1.macro`.
+    Recall of the positive label is `sensitivity`, of the negative one `specificity`.
+    `confidence_intervals` are 95% and named like the metrics, those of a class with a dot:
+    `f1.macro`.
     """
 
     n: int
@@ -70,6 +65,12 @@ class Metrics:
     confidence_intervals: dict[str, Interval | None]
 
     @property
+    def labels(self) -> Labels:
+        """The model's labels, (negative, positive)."""
+        negative, positive, *_means = self.recall
+        return negative, positive
+
+    @property
     def looks_too_certain(self) -> bool:
         """Whether an interval is a single value: no error was seen, so none can be drawn."""
         rates = (self.confidence_intervals[name] for name in ("sensitivity", "specificity"))
@@ -81,7 +82,7 @@ class Evaluation:
     """Forced choice over all decoded films, the answered ones apart, and what was left out.
 
     Decoded films are answered, `indeterminate` or `refused`; `coverage` is the share of them that
-    were answered PNEUMONIA or NORMAL. `unreadable` films have no score and are in no metric.
+    were answered with a label. `unreadable` films have no score and are in no metric.
     """
 
     forced: Metrics
@@ -106,12 +107,19 @@ class Evaluation:
         }
 
 
-def evaluate(scored: Sequence[Scored], seed: int = SEED, resamples: int = RESAMPLES) -> Evaluation:
-    """Measure one model on labelled films, whatever their order.
+def evaluate(
+    scored: Sequence[Scored],
+    seed: int = SEED,
+    resamples: int = RESAMPLES,
+    *,
+    labels: Labels = LABELS,
+) -> Evaluation:
+    """Measure one model, with its labels, on labelled films, whatever their order.
 
-    Forced choice calls a decoded film PNEUMONIA when its probability reaches the threshold, be it
+    Forced choice calls a decoded film positive when its probability reaches the threshold, be it
     refused or indeterminate. `seed` and `resamples` are the bootstrap's. Raises NothingRead when
-    no film was decoded, ValueError for mixed models or thresholds and for impossible values.
+    no film was decoded, ValueError for mixed models or thresholds, films with other labels, and
+    impossible values.
     """
     films = decoded(scored)
     if not films:
@@ -120,8 +128,8 @@ def evaluate(scored: Sequence[Scored], seed: int = SEED, resamples: int = RESAMP
     decisions = [film.record.decision for film in films]
     record = _one_model(scored)
     return Evaluation(
-        forced=measure(sample(films, record.threshold), seed, resamples),
-        answered=measure(sample(answered, record.threshold), seed, resamples),
+        forced=measure(sample(films, record.threshold, labels), seed, resamples),
+        answered=measure(sample(answered, record.threshold, labels), seed, resamples),
         coverage=len(answered) / len(films),
         refused=decisions.count(Decision.REFUSED),
         indeterminate=decisions.count(Decision.INDETERMINATE),
@@ -140,8 +148,8 @@ def measure(films: Sample, seed: int, resamples: int) -> Metrics:
         n=n,
         auc=float(roc_auc_score(truth, scores)) if films.has_both_classes else None,
         accuracy=float(np.mean(truth == films.called)) if n else None,
-        sensitivity=recall.PNEUMONIA,
-        specificity=recall.NORMAL,
+        sensitivity=recall[films.labels[1]],
+        specificity=recall[films.labels[0]],
         precision=precision,
         recall=recall,
         f1=f1,
@@ -154,20 +162,21 @@ def measure(films: Sample, seed: int, resamples: int) -> Metrics:
 
 
 def _per_class(films: Sample) -> tuple[PerClass, PerClass, PerClass]:
-    """Precision, recall and F1 of NORMAL and PNEUMONIA."""
+    """Precision, recall and F1 of both labels."""
     if not len(films.truth):
-        return (PerClass(None, None, None, None),) * 3
+        return (dict.fromkeys((*films.labels, *MEANS)),) * 3
     *metrics, support = precision_recall_fscore_support(
         films.truth, films.called, labels=[False, True], zero_division=np.nan
     )
-    precision, recall, f1 = (_means(values, support) for values in metrics)
+    precision, recall, f1 = (_means(values, support, films.labels) for values in metrics)
     return precision, recall, f1
 
 
-def _means(values: NDArray[np.float64], support: NDArray[np.int64]) -> PerClass:
+def _means(values: NDArray[np.float64], support: NDArray[np.int64], labels: Labels) -> PerClass:
     """Ours, for scikit-learn's means leave out a class that has no value."""
     weighted = np.average(values[support > 0], weights=support[support > 0])
-    return PerClass(*map(_defined, (*values, values.mean(), weighted)))
+    defined = map(_defined, (*values, values.mean(), weighted))
+    return dict(zip((*labels, *MEANS), defined, strict=True))
 
 
 def _defined(value: float) -> float | None:

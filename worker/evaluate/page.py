@@ -6,14 +6,13 @@ from dataclasses import dataclass
 import numpy as np
 from markupsafe import Markup
 
-from worker.evaluate.bootstrap import Interval
+from worker.evaluate.bootstrap import MEANS, Interval
 from worker.evaluate.figures import figures
 from worker.evaluate.metrics import Evaluation, Metrics
 from worker.evaluate.sample import Sample, Scored, decoded, sample
-from worker.records import Record
+from worker.labels import LABELS
+from worker.records import Labels, Record
 from worker.report.environment import data_uri, render
-
-_CLASSES = ("NORMAL", "PNEUMONIA", "macro", "weighted")
 
 
 @dataclass(frozen=True)
@@ -43,13 +42,14 @@ class _Thumbnail:
     pictures: list[tuple[str, Markup]]
 
 
-def most_wrong(scored: Sequence[Scored], count: int) -> list[Scored]:
+def most_wrong(scored: Sequence[Scored], count: int, labels: Labels = LABELS) -> list[Scored]:
     """Up to `count` decoded films on the wrong side of the threshold, the farthest first.
 
-    Distance is |probability - truth|, PNEUMONIA being 1; equals are in the order of file names.
+    Distance is |probability - truth|, the positive label being 1; equals are in the order of file
+    names. Raises ValueError for films with other labels.
     """
-    films = [film for film in decoded(scored) if _gap(film) is not None]
-    return sorted(films, key=lambda film: (-(_gap(film) or 0.0), film.record.file))[:count]
+    films = [film for film in decoded(scored) if _gap(film, labels) is not None]
+    return sorted(films, key=lambda film: (-(_gap(film, labels) or 0.0), film.record.file))[:count]
 
 
 def evaluation_page(
@@ -64,10 +64,11 @@ def evaluation_page(
 
     `source` names the labelled films, `band` is the model's abstention band of the score.
     """
-    films = sample(decoded(scored), evaluation.forced.threshold)
+    films = sample(decoded(scored), evaluation.forced.threshold, evaluation.forced.labels)
     return render(
         "evaluation.html",
         evaluation=evaluation,
+        labels=evaluation.forced.labels,
         cells=evaluation.forced.confusion,
         patients=_patients(films),
         headlines=headlines(evaluation.forced),
@@ -86,11 +87,12 @@ def evaluation_page(
 def headlines(metrics: Metrics) -> list[Headline]:
     """The four numbers on top of the page, with what they mean."""
     cells = metrics.confusion
+    negative, positive = metrics.labels
     meanings = {
-        "Sensitivity": f"{cells.tp:,} of {cells.fn + cells.tp:,} films with pneumonia were found",
-        "Specificity": f"{cells.tn:,} of {cells.tn + cells.fp:,} normal films were called normal",
+        "Sensitivity": f"{cells.tp:,} of {cells.fn + cells.tp:,} films {positive} were found",
+        "Specificity": f"{cells.tn:,} of {cells.tn + cells.fp:,} films {negative} were called so",
         "Accuracy": f"{cells.tn + cells.tp:,} of {metrics.n:,} films were called right",
-        "AUC": "how often a film with pneumonia outscores a normal one",
+        "AUC": f"how often a film {positive} outscores a film {negative}",
     }
     return [
         Headline(name, *_value_and_interval(metrics, name.lower()), meaning)
@@ -109,12 +111,12 @@ def percent(share: float | None) -> str:
     return f"{share:.1%}"
 
 
-def _gap(film: Scored) -> float | None:
+def _gap(film: Scored, labels: Labels) -> float | None:
     """How far a wrongly called film lies from its truth; `None` for one called right."""
     probability = film.record.probability
     if probability is None:
         return None
-    called, truth = probability >= film.record.threshold, film.label == "PNEUMONIA"
+    called, truth = probability >= film.record.threshold, bool(labels.index(film.label))
     return None if called == truth else abs(probability - truth)
 
 
@@ -147,10 +149,10 @@ def _class_rows(metrics: Metrics) -> list[tuple[str, list[tuple[str, str]], int]
     cells = metrics.confusion
     films = (cells.tn + cells.fp, cells.fn + cells.tp, metrics.n, metrics.n)
     rows = []
-    for name, count in zip(_CLASSES, films, strict=True):
+    for name, count in zip((*metrics.labels, *MEANS), films, strict=True):
         rates = []
         for rate in ("precision", "recall", "f1"):
-            value: float | None = getattr(getattr(metrics, rate), name)
+            value: float | None = getattr(metrics, rate)[name]
             interval = metrics.confidence_intervals[f"{rate}.{name}"]
             rates.append((_number(value), _bounds(interval)))
         rows.append((name, rates, count))

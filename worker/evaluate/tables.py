@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from worker.csvtext import csv_line
 from worker.evaluate.bootstrap import Interval
-from worker.evaluate.metrics import Evaluation, Metrics, PerClass
+from worker.evaluate.metrics import Evaluation, Metrics
 from worker.evaluate.sample import Scored
 from worker.records import RECORD_FIELDS
 from worker.report.text import printable
@@ -46,29 +46,33 @@ def summary(evaluation: Evaluation) -> str:
 def class_table(metrics: Metrics) -> str:
     """Precision, recall and F1 of each class and their means; `-` where not defined."""
     cells = metrics.confusion
+    negative, positive = metrics.labels
+    width = _first_column(metrics)
     films = {
-        "NORMAL": cells.tn + cells.fp,
-        "PNEUMONIA": cells.fn + cells.tp,
+        negative: cells.tn + cells.fp,
+        positive: cells.fn + cells.tp,
         "macro": metrics.n,
         "weighted": metrics.n,
     }
-    rows = [f"{'':<10}{'precision':>10}{'recall':>10}{'F1':>10}{'films':>8}"]
+    rows = [f"{'':<{width}}{'precision':>10}{'recall':>10}{'F1':>10}{'films':>8}"]
     for name, count in films.items():
-        values = (_of(rate, name) for rate in (metrics.precision, metrics.recall, metrics.f1))
-        rows.append(f"{name:<10}{''.join(f'{_number(value):>10}' for value in values)}{count:>8}")
+        values = (rate[name] for rate in (metrics.precision, metrics.recall, metrics.f1))
+        numbers = "".join(f"{_number(value):>10}" for value in values)
+        rows.append(f"{name:<{width}}{numbers}{count:>8}")
     return "\n".join(rows)
 
 
 def confusion_table(metrics: Metrics) -> str:
     """Films by truth (rows) and call (columns)."""
-    cells = metrics.confusion
-    return "\n".join(
-        (
-            f"{'truth':<10}{'called NORMAL':>15}{'called PNEUMONIA':>18}",
-            f"{'NORMAL':<10}{cells.tn:>15}{cells.fp:>18}",
-            f"{'PNEUMONIA':<10}{cells.fn:>15}{cells.tp:>18}",
-        )
+    cells, width = metrics.confusion, _first_column(metrics)
+    negative, positive = metrics.labels
+    rows = (
+        ("truth", f"called {negative}", f"called {positive}"),
+        (negative, cells.tn, cells.fp),
+        (positive, cells.fn, cells.tp),
     )
+    left, right = (len(word) + 2 for word in rows[0][1:])
+    return "\n".join(f"{name:<{width}}{a:>{left}}{b:>{right}}" for name, a, b in rows)
 
 
 def predictions_csv(scored: Sequence[Scored]) -> str:
@@ -93,9 +97,8 @@ def _bounds(interval: Interval | None) -> str:
     return "" if interval is None else f"  [{interval[0]:.3f}, {interval[1]:.3f}]"
 
 
-def _of(rate: PerClass, name: str) -> float | None:
-    value: float | None = getattr(rate, name)
-    return value
+def _first_column(metrics: Metrics) -> int:
+    return max(10, *(len(label) + 1 for label in metrics.labels))
 
 
 def _number(value: float | None) -> str:

@@ -9,12 +9,17 @@ from worker.records import Decision, Reason, Refusal, Tags
 
 OutsidePopulation = Literal["refuse", "mark"]
 
+_ADULT_YEARS = 40
+
 
 @dataclass(frozen=True)
 class Verdict:
-    """A decision; `reason` and `message` say why a film was refused or marked, else empty."""
+    """A decision in the card's words.
 
-    decision: Decision
+    `reason` and `message` say why a film was refused or marked, else empty.
+    """
+
+    decision: str
     reason: Reason | None
     message: str
 
@@ -60,17 +65,19 @@ def _outside_population(prediction: Prediction, card: Card, tags: Tags) -> str |
             f"{population.max_age_years:g} years old."
         )
     if prediction.guard_score > card.guard.threshold:
+        adults = "" if population.includes(_ADULT_YEARS) else "; most such films are of adults"
         return (
-            f"The film is unlike those the model was validated on ({population.description}); "
-            "most such films are of adults."
+            f"The film is unlike those the model was validated on ({population.description})"
+            f"{adults}."
         )
     return None
 
 
 def _answer(probability: float, card: Card) -> Verdict:
+    negative, positive = card.labels
     low, high = card.decision.indeterminate
     if low < probability < high:
         return Verdict(Decision.INDETERMINATE, None, "")
     if probability >= card.decision.threshold:
-        return Verdict(Decision.PNEUMONIA, None, "")
-    return Verdict(Decision.NORMAL, None, "")
+        return Verdict(positive, None, "")
+    return Verdict(negative, None, "")

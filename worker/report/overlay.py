@@ -30,7 +30,7 @@ class Stop:
 def heat_png(evidence: Evidence, scale: float, side_px: int = _SIDE_PX) -> bytes:
     """Draw the evidence grid as a square RGBA PNG, to be stretched over the whole film.
 
-    `evidence` is float32 (h, w) in log-odds for PNEUMONIA; 0 and less is fully transparent,
+    `evidence` is float32 (h, w) in log-odds for the finding; 0 and less is fully transparent,
     `scale` and more is the top of the ramp. Raises ValueError for a grid that cannot be drawn.
     """
     rgba = _ramp(_levels(evidence, scale, rows=side_px, columns=side_px))
@@ -83,7 +83,7 @@ def _levels(evidence: Evidence, scale: float, rows: int, columns: int) -> Eviden
     """Evidence as float32 (rows, columns) in [0, 1] of the scale, smoothly upsampled.
 
     Negatives go first and the cubic's overshoot is cut: no pixel is hotter than the hottest cell,
-    and no evidence appears where a cell speaks against pneumonia.
+    and no evidence appears where a cell speaks against the finding.
     """
     if evidence.ndim != 2 or not evidence.size or not np.isfinite(evidence).all():
         raise ValueError(f"evidence {evidence.shape} must be a finite grid (h, w)")

@@ -6,7 +6,7 @@ from datetime import datetime
 
 from markupsafe import Markup
 
-from worker.records import Decision
+from worker.records import Decision, role_of
 from worker.report import overlay, text, wording, worklist
 from worker.report.environment import data_uri, render
 from worker.report.view import FilmView, ModelFacts, RunView, WorklistRow
@@ -29,6 +29,7 @@ def film_page(view: FilmView) -> str:
 
     Raises ValueError when the evidence cannot be drawn.
     """
+    refused = view.record.decision == Decision.REFUSED
     return render(
         "film.html",
         scripts=("film.js",),
@@ -39,9 +40,10 @@ def film_page(view: FilmView) -> str:
         picture=data_uri("image/jpeg", view.picture),
         heat=_heat(view),
         legend=overlay.legend(),
-        meaning=wording.meaning(view.record.decision),
-        refused=view.record.decision is Decision.REFUSED,
-        doubtful=view.record.reason is not None or view.record.decision is Decision.REFUSED,
+        role=role_of(view.record.decision, view.model.labels),
+        meaning=wording.meaning(view.record.decision, view.model.labels),
+        refused=refused,
+        doubtful=refused or view.record.reason is not None,
         worklist="../" * view.page.count("/") + "index.html",
     )
 
@@ -66,7 +68,7 @@ def worklist_pages(
         "runs": sorted(runs, key=lambda run: run.run, reverse=True),
         "model": model,
         "generated_at": generated_at,
-        "sorting": wording.SORTING,
+        "sorting": wording.sorting(pages[0].groups),
     }
     return {
         page.name: render("worklist.html", scripts=("worklist.js",), page=page, **shared)

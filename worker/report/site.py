@@ -38,6 +38,7 @@ def model_facts(card: Card) -> ModelFacts:
     """What pages say of a model, from its card."""
     return ModelFacts(
         name=card.name,
+        labels=card.labels,
         weights_sha256=card.weights.sha256,
         architecture=card.architecture,
         intended_use=card.intended_use,
@@ -176,7 +177,12 @@ def _rows(results: Iterable[queries.Result]) -> Sequence[WorklistRow]:
     """Rows of the worklist; what failed in an archive and was mended there is left out."""
     return [
         WorklistRow(
-            r.record, r.status, r.page if r.status != "failed" else None, r.run, r.finished_at
+            record=r.record,
+            labels=r.labels,
+            status=r.status,
+            page=r.page if r.status != "failed" else None,
+            run=r.run,
+            at=r.finished_at,
         )
         for r in _standing(results)
     ]

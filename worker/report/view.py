@@ -6,18 +6,20 @@ from datetime import datetime
 import numpy as np
 from numpy.typing import NDArray
 
-from worker.records import Record, Tags
+from worker.records import Labels, Record, Tags
 
 
 @dataclass(frozen=True)
 class ModelFacts:
     """What the reader must know of the model that answered; from its card.
 
+    `labels` are its words: (negative, positive).
     `indeterminate` is the abstention band [low, high] in calibrated probability;
     `evidence_scale` is the evidence (logit) at the top of the heat map's fixed scale.
     """
 
     name: str
+    labels: Labels
     weights_sha256: str
     architecture: str
     intended_use: str
@@ -34,10 +36,9 @@ class ModelFacts:
 class FilmView:
     """One screened film, for its page.
 
-    `evidence` is float32 (h, w): the evidence for PNEUMONIA in each cell of the model's grid, in
-    log-odds; its mean plus a constant of the model is the film's score. `None` when the model
-    gave no map. `picture` is the grey JPEG. `page` is the page's
-    path below reports/.
+    `evidence` is float32 (h, w): the evidence for the positive label in each cell of the model's
+    grid, in log-odds; its mean plus a constant of the model is the film's score. `None` when the
+    model gave no map. `picture` is the grey JPEG. `page` is the page's path below reports/.
     """
 
     record: Record
@@ -59,10 +60,12 @@ class FilmView:
 class WorklistRow:
     """One file fed in, for the worklist: a screening, a duplicate of one, or a failure.
 
-    `status` is `screened`, `duplicate` or `failed`; `page` is below reports/, `None` for failures.
+    `labels` are the words of its model. `status` is `screened`, `duplicate` or `failed`; `page` is
+    below reports/, `None` for failures.
     """
 
     record: Record
+    labels: Labels
     status: str
     page: str | None
     run: int

@@ -5,14 +5,14 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 
-from worker.records import Decision
+from worker.records import Role, role_of
 from worker.report.view import WorklistRow
-from worker.report.wording import GROUPS, Group
+from worker.report.wording import SLUGS, Group, groups
 
 PAGE_ROWS = 500
 
-_RANK = {group.slug: rank for rank, group in enumerate(GROUPS)}
-_SCORED = {Decision.PNEUMONIA, Decision.INDETERMINATE, Decision.NORMAL}
+_RANK = {slug: rank for rank, slug in enumerate(SLUGS)}
+_SCORED = {Role.POSITIVE, Role.INDETERMINATE, Role.NEGATIVE}
 
 
 @dataclass(frozen=True)
@@ -45,21 +45,25 @@ class Tile:
 
 @dataclass(frozen=True)
 class WorklistPage:
-    """One page: its file name, the numbers of its first and last row, and its sections."""
+    """One page: its file name, the numbers of its first and last row, and its sections.
+
+    `groups` are those of the whole worklist, in their order.
+    """
 
     name: str
     first: int
     last: int
+    groups: tuple[Group, ...]
     sections: tuple[Section, ...]
 
 
 def slug_of(row: WorklistRow) -> str:
-    """The group of a row by its own record: failures apart, all others by decision."""
-    return "failed" if row.status == "failed" else row.record.decision.value.lower()
+    """The group of a row by its own record: failures apart, all others by what they mean."""
+    return "failed" if row.status == "failed" else role_of(row.record.decision, row.labels)
 
 
 def by_suspicion(rows: Iterable[WorklistRow]) -> list[WorklistRow]:
-    """Sort as `wording.SORTING` says: falling score where there is an answer, else newest first."""
+    """Sort as `wording.sorting` says: falling score where there is an answer, else newest first."""
     newest_first = sorted(rows, key=lambda row: row.at, reverse=True)
     return sorted(newest_first, key=_urgency)
 
@@ -68,8 +72,9 @@ def pages(rows: Sequence[WorklistRow], page_rows: int = PAGE_ROWS) -> list[Workl
     """Cut the sorted rows into pages; an empty worklist still has its first page."""
     ordered = _keep_duplicates_together(by_suspicion(rows))
     totals = Counter(entry.slug for entry in ordered)
+    shown = groups(row.labels for row in rows)
     return [
-        _page(number, start, ordered[start : start + page_rows], totals, ordered[:start])
+        _page(number, start, ordered[start : start + page_rows], totals, ordered[:start], shown)
         for number, start in enumerate(range(0, max(len(ordered), 1), page_rows), start=1)
     ]
 
@@ -83,12 +88,14 @@ def tiles(all_pages: Sequence[WorklistPage]) -> tuple[Tile, ...]:
             slug = section.group.slug
             starts.setdefault(slug, f"{page.name}#{slug}")
             counts[slug] += sum(entry.row.status != "duplicate" for entry in section.entries)
-    return tuple(Tile(group, counts[group.slug], starts.get(group.slug)) for group in GROUPS)
+    return tuple(
+        Tile(group, counts[group.slug], starts.get(group.slug)) for group in all_pages[0].groups
+    )
 
 
 def _urgency(row: WorklistRow) -> tuple[int, float]:
-    scored = row.status != "failed" and row.record.decision in _SCORED
-    return _RANK[slug_of(row)], -(row.record.probability or 0.0) if scored else 0.0
+    slug = slug_of(row)
+    return _RANK[slug], -(row.record.probability or 0.0) if slug in _SCORED else 0.0
 
 
 def _keep_duplicates_together(ordered: Sequence[WorklistRow]) -> list[Entry]:
@@ -110,13 +117,18 @@ def _keep_duplicates_together(ordered: Sequence[WorklistRow]) -> list[Entry]:
 
 
 def _page(
-    number: int, start: int, entries: Sequence[Entry], totals: Counter[str], before: Sequence[Entry]
+    number: int,
+    start: int,
+    entries: Sequence[Entry],
+    totals: Counter[str],
+    before: Sequence[Entry],
+    shown: tuple[Group, ...],
 ) -> WorklistPage:
     name = "index.html" if number == 1 else f"worklist-{number}.html"
     last_slug = before[-1].slug if before else None
-    groups = {group.slug: group for group in GROUPS}
+    group_of = {group.slug: group for group in shown}
     sections = tuple(
-        Section(groups[slug], tuple(members), totals[slug], slug == last_slug)
+        Section(group_of[slug], tuple(members), totals[slug], slug == last_slug)
         for slug, members in groupby(entries, key=lambda entry: entry.slug)
     )
-    return WorklistPage(name, start + 1 if entries else 0, start + len(entries), sections)
+    return WorklistPage(name, start + 1 if entries else 0, start + len(entries), shown, sections)

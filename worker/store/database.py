@@ -1,6 +1,8 @@
 """Open the database: engine, pragmas, migrations, and where SQLite may live."""
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -97,13 +99,28 @@ def upgrade(engine: Engine) -> None:
     Raises StoreError when it is locked, or newer than this program.
     """
     try:
-        with engine.begin() as connection:
+        with engine.connect() as connection, _unchecked(connection), connection.begin():
             command.upgrade(_alembic(connection), "head")
     except CommandError as error:
         raise StoreError(
             f"the database {engine.url.database} was made by another program: {error}. Install the "
             "version of Screen that made it"
         ) from error
+
+
+@contextmanager
+def _unchecked(connection: Connection) -> Iterator[None]:
+    """Leave foreign keys alone while tables are made anew (sqlite.org/lang_altertable.html).
+
+    Inside a transaction SQLite does not listen to this.
+    """
+    driver = connection.connection.cursor()
+    driver.execute("PRAGMA foreign_keys=OFF")
+    try:
+        yield
+    finally:
+        driver.execute("PRAGMA foreign_keys=ON")
+        driver.close()
 
 
 def revisions(engine: Engine) -> tuple[str | None, str | None]:

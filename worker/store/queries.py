@@ -24,7 +24,7 @@ from sqlalchemy.orm import Session
 
 from models.cards import Card
 from worker.intake.found import INBOX
-from worker.records import RECORD_FIELDS, Decision, Record, Tags
+from worker.records import RECORD_FIELDS, Decision, Labels, Record, Tags
 from worker.store.tables import File, Film, Model, Run, Screening, UtcDateTime
 
 RESULTS = Table(
@@ -61,9 +61,13 @@ class Filter:
 
 @dataclass(frozen=True)
 class Result:
-    """One file that came to an end. `page` is below reports/; `None` for failures."""
+    """One file that came to an end; `labels` are the words of the model that was to answer.
+
+    `page` is below reports/; `None` for failures.
+    """
 
     record: Record
+    labels: Labels
     status: str
     source: str
     run: int
@@ -108,7 +112,9 @@ class RunSummary:
 
 def results(engine: Engine, wanted: Filter = Filter()) -> Iterator[Result]:
     """Files that came to an end, newest first, as the filter asks."""
-    asked = _restricted(select(RESULTS), wanted)
+    asked = select(RESULTS, Model.negative, Model.positive)
+    asked = asked.join(File, File.id == RESULTS.c.file_id).join(Model, Model.id == File.model_id)
+    asked = _restricted(asked, wanted)
     asked = asked.order_by(RESULTS.c.finished_at.desc(), RESULTS.c.file_id.desc())
     with engine.connect() as connection:
         for row in connection.execution_options(yield_per=1000).execute(asked.limit(wanted.limit)):
@@ -134,20 +140,47 @@ def _restricted(asked: Select[Any], wanted: Filter) -> Select[Any]:
 
 def _result(row: Row[Any]) -> Result:
     values = {name: getattr(row, name) for name in RECORD_FIELDS}
-    record = Record(**{**values, "decision": Decision(row.decision)})
-    return Result(record, row.status, row.source, row.run, row.page, row.finished_at)
+    return Result(
+        record=Record(**values),
+        labels=(row.negative, row.positive),
+        status=row.status,
+        source=row.source,
+        run=row.run,
+        page=row.page,
+        finished_at=row.finished_at,
+    )
 
 
 def counts_by_decision(engine: Engine, run: int | None = None) -> dict[str, int]:
-    """How many screened files per decision, and how many duplicates and failures."""
+    """How many screened files per decision, and how many duplicates and failures.
+
+    Every decision that the models, or the model of this run, can give is named.
+    """
     name = func.iif(RESULTS.c.status == "screened", RESULTS.c.decision, RESULTS.c.status)
     asked = select(name, func.count()).group_by(name)
     if run is not None:
         asked = asked.where(RESULTS.c.run == run)
     with engine.connect() as connection:
         found = {str(key): int(count) for key, count in connection.execute(asked)}
-    names = [*Decision, "duplicate", "failed"]
+    names = [*decisions(engine, run), "duplicate", "failed"]
     return {name: found.get(name, 0) for name in names}
+
+
+def decisions(engine: Engine, run: int | None = None) -> list[str]:
+    """Decisions that the models here, or the model of one run, can give; positive ones first.
+
+    Before any model was used they are those of the shipped ones.
+    """
+    asked = select(Model.positive, Model.negative).order_by(Model.id)
+    if run is not None:
+        asked = asked.join(Run, Run.model_id == Model.id).where(Run.id == run)
+    with engine.connect() as connection:
+        labels = connection.execute(asked).all()
+    if not labels:
+        return list(Decision)
+    columns = zip(*labels, strict=True)  # all positive ones, all negative ones
+    words = dict.fromkeys(word for column in columns for word in column)
+    return [*words, Decision.INDETERMINATE, Decision.REFUSED]
 
 
 def counts_by_state(engine: Engine, *, inbox: bool) -> dict[str, int]:
@@ -221,7 +254,7 @@ def _stored(
         record=Record(
             file=files[0],
             sha256=film.sha256,
-            decision=Decision(screening.decision),
+            decision=screening.decision,
             probability=screening.probability,
             threshold=screening.threshold,
             guard_score=screening.guard_score,

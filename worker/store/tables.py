@@ -76,7 +76,7 @@ class Base(DeclarativeBase):
 
 
 class Model(Base):
-    """One exact weights file with one way of preparing films."""
+    """One exact weights file with one way of preparing films, and the words of its card."""
 
     __tablename__ = "models"
     __table_args__ = (UniqueConstraint("weights_sha256", "preprocessing"),)
@@ -87,6 +87,8 @@ class Model(Base):
     architecture: Mapped[str]
     weights_sha256: Mapped[str] = mapped_column(String(64))
     preprocessing: Mapped[str]
+    negative: Mapped[str]
+    positive: Mapped[str]
     threshold: Mapped[float]
     guard_threshold: Mapped[float]
     card: Mapped[Any]
@@ -141,9 +143,6 @@ class Screening(Base):
     __tablename__ = "screenings"
     __table_args__ = (
         UniqueConstraint("film_id", "model_id"),
-        CheckConstraint(
-            "decision IN ('PNEUMONIA', 'NORMAL', 'INDETERMINATE', 'REFUSED')", name="decision"
-        ),
         CheckConstraint("probability BETWEEN 0 AND 1", name="probability"),
         Index(None, "decision", "probability"),
         Index(None, "screened_at"),

@@ -40,6 +40,8 @@ def register_model(engine: Engine, card: Card, preprocessing: str, now: datetime
                 name=card.name,
                 version=card.version,
                 architecture=card.architecture,
+                negative=card.labels[0],
+                positive=card.labels[1],
                 threshold=card.decision.threshold,
                 guard_threshold=card.guard.threshold,
                 card=card.model_dump(mode="json"),
