@@ -16,7 +16,10 @@ HOSTILE = "<script>alert(1)</script>\u202e\udcff\n&\"'.jpeg"
 def page(films, wrong=(), **options):
     result = evaluate(films, resamples=20)
     return evaluation_page(
-        result, films, wrong, **({"source": "test set", "band": (0.35, 0.65)} | options)
+        result,
+        films,
+        wrong,
+        **({"source": "test set", "band": (0.35, 0.65), "chosen_on": "-"} | options),
     )
 
 

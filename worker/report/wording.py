@@ -41,9 +41,9 @@ GROUPS = (
 )
 
 _MEANINGS = {
-    Decision.PNEUMONIA: "The score lies on the pneumonia side of the model's threshold.",
+    Decision.PNEUMONIA: "The score lies on the pneumonia side of the threshold.",
     Decision.NORMAL: (
-        "The score lies on the normal side of the model's threshold. The model looks for pneumonia "
+        "The score lies on the normal side of the threshold. The model looks for pneumonia "
         "only; other disease is not excluded."
     ),
     Decision.INDETERMINATE: (
