@@ -108,7 +108,7 @@ def _write_overlay(folder: Path, one: "Classified", card: "Card", file_mode: int
     "--json",
     "json_file",
     type=_OUTPUT,
-    help="Write the metrics as JSON.",
+    help="Write metrics, curves and the most wrong films as JSON.",
 )
 @click.option("--predictions", type=_OUTPUT, help="Write a CSV, one row a film.")
 @click.option("--html", type=_OUTPUT, help="Write one page with figures.")
@@ -131,6 +131,7 @@ def evaluate(
       screen evaluate test/
       screen evaluate films/ --labels truth.csv --json result.json --html result.html
     """
+    from worker.evaluate.details import details
     from worker.evaluate.metrics import evaluate as measure
     from worker.evaluate.page import evaluation_page
     from worker.evaluate.tables import predictions_csv, summary
@@ -146,7 +147,8 @@ def evaluate(
         evaluation = measure(scored)
         click.echo(summary(evaluation))
         if json_file:
-            _write(json_file, json.dumps(evaluation.to_json(), indent=2) + "\n")
+            more = details(scored, evaluation.forced.threshold, _MOST_WRONG)
+            _write(json_file, json.dumps(evaluation.to_json() | more, indent=2) + "\n")
         if predictions:
             _write(predictions, predictions_csv(scored))
         if html:
