@@ -129,7 +129,7 @@ def test_a_card_whose_own_threshold_changed_still_gives_the_same_scores(
 
 
 def test_an_entry_of_these_weights_outlives_one_of_others(site, card, new_card, store):
-    store(entry(card), entry(new_card(**OTHERS["weights"]), 0.7))
+    store(entry(card), entry(new_card(**OTHERS["weights"]), 0.25))
     assert in_use(card, site).decision.threshold == 0.3
 
 

@@ -4,7 +4,7 @@ from math import log
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import binom
 
@@ -54,7 +54,14 @@ def point():
 
 @pytest.mark.parametrize(
     ("target", "threshold", "found"),
-    [(0.95, 0.23, 38), (0.9, 0.25, 36), (1.0, 0.21, 40), (0.5, 0.41, 20), (0.96, 0.22, 39)],
+    [
+        (0.95, 0.23, 38),
+        (0.9, 0.25, 36),
+        (1.0, 0.21, 40),
+        (0.5, 0.41, 20),
+        (0.96, 0.22, 39),
+        (1e-12, 0.6, 1),
+    ],
 )
 def test_it_is_the_highest_that_finds_the_share_of_patients(
     clinic, point, target, threshold, found
@@ -103,6 +110,7 @@ def test_a_patient_with_films_of_both_labels_counts_on_both_sides(clinic, film, 
     assert (measured.sensitivity.of, measured.specificity.of) == (40, 50)
 
 
+@settings(deadline=None, max_examples=40)
 @given(st.lists(st.floats(0.01, 1), min_size=30, max_size=60), st.floats(0.05, 1))
 def test_whatever_the_scores_it_reaches_its_target_and_lies_on_a_step(scores, target):
     found = choose(hypothetical(scores), CARD, target, resamples=10)

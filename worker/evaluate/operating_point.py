@@ -69,7 +69,7 @@ def choose(
     films = [film for film in once if film.record.decision is not Decision.REFUSED]
     lowest, highest = _patients(films, "PNEUMONIA", min), _patients(films, "NORMAL", max)
     _require_enough(len(lowest), len(highest), refused=len(once) - len(films))
-    needed = math.ceil(target * len(lowest) - 1e-9)
+    needed = max(1, math.ceil(target * len(lowest) - 1e-9))
     threshold = _step_below(float(np.sort(lowest)[-needed]))
     if threshold <= 0:
         raise NoOperatingPoint(
@@ -152,10 +152,10 @@ def _require_enough(pneumonia: int, normal: int, refused: int) -> None:
 
 
 def _step_below(score: float) -> float:
-    """The score rounded down: called `score >= threshold`, whoever had it is still found."""
+    """The score rounded down, below 1: with `score >= threshold`, whoever had it is still found."""
     steps = math.floor(score / _STEP + 1e-9)
     steps -= round(steps * _STEP, 3) > score
-    return round(steps * _STEP, 3)
+    return min(round(steps * _STEP, 3), 1 - _STEP)
 
 
 def _of_patients(hit: NDArray[np.bool_], at_least: int | None = None) -> Rate:
