@@ -2,9 +2,9 @@
 
 import json
 import shutil
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
-from multiprocessing import get_context
 
 import cv2
 import numpy as np
@@ -205,20 +205,12 @@ def test_the_trail_has_the_site_s_file_mode_and_leaves_no_temporary_file(site, c
     assert [path.name for path in site.root.glob(".screen-*")] == []
 
 
-def add_some(path, some):
-    for one in some:
-        append_entry(path, one, MODE)
-
-
-def test_entries_added_at_once_are_all_kept(site, card):
-    path, context = site.model.thresholds, get_context("fork")
-    several = [[entry(card, 0.3, who=f"{who}-{n}") for n in range(10)] for who in range(3)]
-    workers = [context.Process(target=add_some, args=(path, some)) for some in several]
-    for worker in workers:
-        worker.start()
-    for worker in workers:
-        worker.join(60)
-    assert {one.who for one in read_trail(path)} == {one.who for some in several for one in some}
+def test_entries_added_at_once_are_all_kept(site, card, store):
+    entries = [entry(card, 0.3, who=str(number)) for number in range(30)]
+    with ThreadPoolExecutor(6) as several:
+        list(several.map(store, entries))
+    found = read_trail(site.model.thresholds)
+    assert sorted(one.who for one in found) == sorted(one.who for one in entries)
 
 
 DAMAGE = {
@@ -266,20 +258,21 @@ def test_a_trail_that_cannot_be_read_is_no_empty_one(site):
 # The command
 
 
-def soft(seed):
-    """A picture that decodes and is no negative."""
-    noise = np.random.default_rng(seed).integers(0, 255, (128, 128), np.uint8)
-    return cv2.imencode(".png", cv2.GaussianBlur(noise, (0, 0), 9))[1].tobytes()
-
-
 @pytest.fixture(scope="module")
-def labelled(tmp_path_factory):
-    """33 films of each class, each of a patient of its own; the labels mean nothing."""
+def labelled(tmp_path_factory, sample_films):
+    """33 films of each class, each of a patient of its own; the labels mean nothing.
+
+    Sample films with smooth noise: different to the network, chests to the check of polarity.
+    """
     folder = tmp_path_factory.mktemp("labelled")
+    samples = sorted(sample_films.rglob("*.jpeg"))
     for number in range(66):
         of_class = folder / ("NORMAL", "PNEUMONIA")[number % 2]
         of_class.mkdir(exist_ok=True)
-        (of_class / f"{number}.png").write_bytes(soft(number))
+        film = cv2.imread(str(samples[number % len(samples)]), cv2.IMREAD_GRAYSCALE)
+        noise = np.random.default_rng(number).integers(0, 255, (128, 128), np.uint8)
+        noisy = cv2.addWeighted(cv2.resize(film, (128, 128)), 0.8, noise, 0.2, 0)
+        cv2.imwrite(str(of_class / f"{number}.png"), cv2.GaussianBlur(noisy, (0, 0), 1))
     return folder
 
 
