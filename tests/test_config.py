@@ -67,9 +67,8 @@ def test_keys_that_measure_name_their_unit_or_say_it_in_the_comment():
 
 def test_every_key_may_be_left_out(load):
     config = load("")
-    assert config.model_dump(exclude={"site", "database"}) == Config().model_dump(
-        exclude={"site", "database"}
-    )
+    with_paths = {"site": True, "database": True, "model": {"thresholds"}}
+    assert config.model_dump(exclude=with_paths) == Config().model_dump(exclude=with_paths)
 
 
 @pytest.mark.parametrize("text", ["[watch]\nsetle_s = 2\n", "[wacht]\n", "color = 1\n"])
@@ -133,6 +132,7 @@ def test_paths_are_relative_to_the_file_wherever_the_program_runs(load, tmp_path
     assert str(config.site.done) == "/elsewhere/done"
     assert config.site.reports == tmp_path / "reports"
     assert config.database.url == f"sqlite:///{tmp_path}/screen.db"
+    assert config.model.thresholds == tmp_path / "thresholds.jsonl"
 
 
 def test_an_absolute_database_stays_where_it_is(load):

@@ -40,6 +40,7 @@ EVALUATION = {
     *("n", "auc", "accuracy", "sensitivity", "specificity", "precision", "recall", "f1"),
     *("brier", "ece", "threshold", "confusion", "confidence_intervals", "answered"),
     *("refused", "indeterminate", "unreadable", "model", "weights_sha256"),
+    *("curves", "most_wrong"),
 }
 
 
@@ -411,6 +412,10 @@ def test_evaluate_writes_these_keys(evaluated):
         assert found[name].keys() == {"NORMAL", "PNEUMONIA", "macro", "weighted"}
     assert all(low <= high for low, high in found["confidence_intervals"].values())
     assert "coverage" in found["answered"]
+    curves = {"roc", "precision_recall", "risk_coverage", "reliability"}
+    assert found["curves"].keys() == curves
+    wrong = found["confusion"]["fp"] + found["confusion"]["fn"]
+    assert len(found["most_wrong"]) == min(12, wrong)
 
 
 def test_predictions_have_the_record_and_the_label(evaluated):
@@ -530,7 +535,15 @@ def test_a_reader_that_goes_away_ends_the_program_quietly(clinic, repository):
 def test_these_are_the_commands():
     assert set(COMMANDS) == {
         *("init", "watch", "backfill", "classify", "evaluate", "query", "status", "report"),
-        *("models list", "models verify", "train", "db upgrade", "db check", "doctor"),
+        *(
+            "models list",
+            "models verify",
+            "models threshold",
+            "train",
+            "db upgrade",
+            "db check",
+            "doctor",
+        ),
     }
 
 

@@ -19,7 +19,7 @@ LAYERS = (
     ("worker.imaging",),
     ("worker.intake",),
     ("models",),
-    ("worker.inference",),
+    ("worker.inference", "worker.thresholds"),
     ("worker.screening",),
     ("worker.store",),
     ("worker.report",),
@@ -118,7 +118,8 @@ def test_only_the_store_knows_more_of_sqlalchemy_than_the_type_of_an_engine(path
 
 
 @pytest.mark.parametrize(
-    "module", ["worker.cli.main", *(f"worker.cli.{n}" for n in ("films", "work", "results"))]
+    "module",
+    ["worker.cli.main", *(f"worker.cli.{n}" for n in ("films", "work", "results", "model"))],
 )
 def test_help_waits_for_no_heavy_import(module):
     heavy = "{'torch', 'cv2', 'sqlalchemy', 'pydicom', 'sklearn', 'watchdog'}"

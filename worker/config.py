@@ -78,11 +78,12 @@ class Batch(_Section):
 
 
 class Model(_Section):
-    """Which weights run, and where."""
+    """Which weights run, where, and the trail of thresholds that the site has set for them."""
 
     name: str = "default"
     device: Device = "auto"
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    thresholds: Path = Path("thresholds.jsonl")
 
 
 class Decode(_Section):
@@ -195,21 +196,26 @@ def _absolute(config: Config, root: Path) -> Config:
     absolute = config.model_copy(
         update={
             "site": config.site.model_copy(update=folders),
+            "model": config.model.model_copy(update={"thresholds": root / config.model.thresholds}),
             "database": config.database.model_copy(update={"url": url}),
         }
     )
-    _check_apart(absolute.site, root, Path(url.removeprefix(prefix)))
+    _check_apart(absolute, Path(url.removeprefix(prefix)))
     return absolute
 
 
-def _check_apart(site: Site, root: Path, database: Path) -> None:
+def _check_apart(config: Config, database: Path) -> None:
     """Raise ConfigError when the worker would take its own files for films."""
     folders = {
-        name: Path(os.path.normpath(getattr(site, name)))
+        name: Path(os.path.normpath(getattr(config.site, name)))
         for name in ("inbox", "work", "done", "failed", "reports")
     }
     for name, folder in folders.items():
-        inside = {"this configuration": root, "the database": database.parent}
+        inside = {
+            "this configuration": config.root,
+            "the database": database.parent,
+            "model.thresholds": config.model.thresholds.parent,
+        }
         inside |= {f"site.{other}": path for other, path in folders.items() if other != name}
         for what, path in inside.items():
             if path.is_relative_to(folder):

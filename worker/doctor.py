@@ -39,6 +39,7 @@ def examine(config: Config) -> Iterator[Finding]:
     yield from _packages()
     yield from _decoders()
     yield from _guarded("device and model", lambda: _model(config))
+    yield from _guarded("threshold", lambda: _threshold(config))
     there = [folder for folder in config.site.folders if folder.is_dir()]
     if there and len(there) < len(config.site.folders):
         yield from _guarded("site", lambda: Finding("site", str(config.require_site().root)))
@@ -97,6 +98,24 @@ def _model(config: Config) -> Finding:
             "device and model",
             f"{screener.card.name} on {engine.device}, {engine.precision}, {speed:.0f} films/s",
         )
+
+
+def _threshold(config: Config) -> Finding:
+    from models.cards import read_card
+    from models.registry import find_model
+    from worker.thresholds import STRANDED, in_use
+
+    used = in_use(read_card(find_model(config.model.name, config.root)), config)
+    return Finding(
+        "threshold",
+        f"{used.decision.threshold:.3f}, {'of this site' if used.entry else 'of the card'}"
+        + (f": {STRANDED}" if used.stranded else ""),
+        not used.stranded,
+        "choose one for these with 'screen models threshold FOLDER', or accept the card's with "
+        "'screen models threshold --reset'"
+        if used.stranded
+        else None,
+    )
 
 
 def _site(config: Config) -> Iterator[Finding]:

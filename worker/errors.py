@@ -7,6 +7,7 @@ ScreenError                     exit 1
 ├── SiteBusy                    exit 1  site-busy
 ├── NothingRead                 exit 1  nothing-read
 ├── NothingLearned              exit 1  nothing-learned
+├── NoOperatingPoint            exit 1  no-operating-point
 ├── DecoderUnavailable          exit 1  decoder-unavailable
 ├── StoreError                  exit 1  database
 │   └── NetworkFilesystem       exit 2  network-filesystem
@@ -74,6 +75,12 @@ class NothingLearned(ScreenError):
     """A training ended with a network that does not tell the classes apart."""
 
     slug = "nothing-learned"
+
+
+class NoOperatingPoint(ScreenError):
+    """Labelled films cannot support a threshold of the site's own."""
+
+    slug = "no-operating-point"
 
 
 class DecoderUnavailable(ScreenError):

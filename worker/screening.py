@@ -1,6 +1,7 @@
 """One model, ready to screen: decoder processes, engine and decisions, without site or database."""
 
 import hashlib
+import logging
 from collections.abc import Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
@@ -10,6 +11,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from models.cards import Card
 from models.registry import find_model, load_model
 from worker.config import Config
 from worker.errors import FilmError
@@ -20,6 +22,9 @@ from worker.inference.decide import decide
 from worker.inference.engine import Engine
 from worker.labels import LABELS
 from worker.records import Decision, PreparedFilm, Record
+from worker.thresholds import STRANDED, in_use
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -38,13 +43,14 @@ class Screener:
         """Load and verify a model: `model_name` as typed, else the configured one.
 
         A folder typed on the command line is relative to the working directory, a configured
-        one to its file. Raises ModelError or ConfigError.
+        one to its file. `card` decides with the site's own threshold where one was set for this
+        very model. Raises ModelError or ConfigError.
         """
         folder = (
             find_model(model_name) if model_name else find_model(config.model.name, config.root)
         )
         model = load_model(folder)
-        self.card = model.card
+        self.card = _with_site_threshold(model.card, config)
         self.engine = Engine(model, config.model.device, config.model.precision)
         self._outside_population = config.guard.outside_population
         constants = model.card.input
@@ -132,3 +138,11 @@ class Screener:
     def close(self) -> None:
         """End the decoder processes."""
         self._pool.close()
+
+
+def _with_site_threshold(card: Card, config: Config) -> Card:
+    """The card, deciding as the site has chosen for exactly this model, if it has."""
+    used = in_use(card, config)
+    if used.stranded:
+        log.warning("model %s: %s", card.name, STRANDED)
+    return card.model_copy(update={"decision": used.decision})

@@ -16,7 +16,10 @@ HOSTILE = "<script>alert(1)</script>\u202e\udcff\n&\"'.jpeg"
 def page(films, wrong=(), **options):
     result = evaluate(films, resamples=20)
     return evaluation_page(
-        result, films, wrong, **({"source": "test set", "band": (0.35, 0.65)} | options)
+        result,
+        films,
+        wrong,
+        **({"source": "test set", "band": (0.35, 0.65), "chosen_on": "-"} | options),
     )
 
 
@@ -114,3 +117,22 @@ def test_headlines_count_films_in_words(many):
     cells = evaluate(many, resamples=20).forced.confusion
     words = {headline.name: headline.meaning for headline in headlines(evaluate(many).forced)}
     assert words["Sensitivity"].startswith(f"{cells.tp} of {cells.fn + cells.tp} films")
+
+
+def test_the_words_fit_the_number_of_films_that_are_wrong(scored):
+    """It once said: 1 of the 1 films."""
+    films = [scored("NORMAL", 0.9, file="a"), scored("NORMAL", 0.8, file="b")]
+    shown = [WrongFilm(film.record, film.label, None, None) for film in films]
+    right = scored("PNEUMONIA", 0.9, file="c")
+    assert "One film lies on the wrong side" in page([films[0], right], shown[:1])
+    assert "These 2 films lie on the wrong side" in page([*films, right], shown)
+    assert "The pictures show 1 of the 2 films" in page([*films, right], shown[:1])
+
+
+def test_the_abstention_band_reads_the_same_wherever_it_stands(many):
+    """0.705 once stood as 0.70 above and as 0.705 below."""
+    assert page(many, band=(0.133, 0.705)).count("0.133 to 0.705") == 2
+
+
+def test_it_says_where_the_threshold_comes_from(many):
+    assert "chosen on films of this site" in page(many, chosen_on="films of this site")

@@ -23,6 +23,7 @@ MODEL = ModelFacts(
     validated_on="children of one hospital",
     metrics=(("AUC", "0.98"),),
     threshold=0.62,
+    threshold_chosen_on="held-out films",
     indeterminate=(0.45, 0.74),
     guard_threshold=0.9,
     evidence_scale=6.0,

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from worker.cli.labelled import labelled_films, labels_option, score
 from worker.cli.options import EXISTING, Unlisted, chosen_config, config_option
 from worker.records import Decision
 
@@ -101,13 +102,14 @@ def _write_overlay(folder: Path, one: "Classified", card: "Card", file_mode: int
 
 @click.command()
 @click.argument("folder", type=click.Path(exists=True, file_okay=False, path_type=Path))
-@click.option(
-    "--labels",
-    type=click.Path(exists=True, dir_okay=False, path_type=Path),
-    help="CSV with file,label[,group] instead of class folders; files relative to FOLDER.",
-)
+@labels_option
 @click.option("--model", help="A shipped model's name or a model folder.")
-@click.option("--json", "json_file", type=_OUTPUT, help="Write the metrics as JSON.")
+@click.option(
+    "--json",
+    "json_file",
+    type=_OUTPUT,
+    help="Write metrics, curves and the most wrong films as JSON.",
+)
 @click.option("--predictions", type=_OUTPUT, help="Write a CSV, one row a film.")
 @click.option("--html", type=_OUTPUT, help="Write one page with figures.")
 @config_option
@@ -130,12 +132,10 @@ def evaluate(
       screen evaluate test/
       screen evaluate films/ --labels truth.csv --json result.json --html result.html
     """
-    from worker.classify import classify as run_classify
+    from worker.evaluate.details import details
     from worker.evaluate.metrics import evaluate as measure
     from worker.evaluate.page import evaluation_page
-    from worker.evaluate.sample import Scored
     from worker.evaluate.tables import predictions_csv, summary
-    from worker.labels import class_folders, labels_csv
     from worker.screening import Screener
 
     config = chosen_config(config_file)
@@ -144,25 +144,25 @@ def evaluate(
             raise click.UsageError(f"cannot write {output}: there is no folder {output.parent}")
     with closing(Screener(config, model)) as screener:
         words = screener.card.labels
-        films = labels_csv(labels, folder, words) if labels else class_folders(folder, words)
-        truth = list(films)
-        paths = (film.path for film in truth)
-        found = run_classify(screener, paths, config.batch.size, config.decode.max_file_mb)
-        scored = [
-            Scored(one.record, film.label, film.group)
-            for film, one in zip(truth, found, strict=True)
-        ]
+        scored = score(screener, labelled_films(folder, labels, words), config)
         evaluation = measure(scored, labels=words)
         click.echo(summary(evaluation))
         if json_file:
-            _write(json_file, json.dumps(evaluation.to_json(), indent=2) + "\n")
+            more = details(scored, evaluation.forced.threshold, _MOST_WRONG, words)
+            _write(json_file, json.dumps(evaluation.to_json() | more, indent=2) + "\n")
         if predictions:
             _write(predictions, predictions_csv(scored))
         if html:
             wrong = _wrong(screener, scored, config.batch.size, config.decode.max_file_mb)
-            band = screener.card.decision.indeterminate
-            source = str(labels or folder)
-            _write(html, evaluation_page(evaluation, scored, wrong, source=source, band=band))
+            page = evaluation_page(
+                evaluation,
+                scored,
+                wrong,
+                source=str(labels or folder),
+                band=screener.card.decision.indeterminate,
+                chosen_on=screener.card.decision.chosen_on,
+            )
+            _write(html, page)
 
 
 def _write(path: Path, text: str) -> None:

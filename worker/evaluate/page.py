@@ -59,10 +59,12 @@ def evaluation_page(
     *,
     source: str,
     band: tuple[float, float] | None,
+    chosen_on: str,
 ) -> str:
     """Render the page of one evaluation of `scored`; it loads nothing and can be mailed as it is.
 
-    `source` names the labelled films, `band` is the model's abstention band of the score.
+    `source` names the labelled films, `band` is the abstention band of the score, `chosen_on`
+    the films that band and threshold were chosen on.
     """
     films = sample(decoded(scored), evaluation.forced.threshold, evaluation.forced.labels)
     return render(
@@ -80,6 +82,7 @@ def evaluation_page(
         certain=evaluation.forced.looks_too_certain,
         source=source,
         band=band,
+        chosen_on=chosen_on,
         percent=percent,
     )
 

@@ -46,6 +46,7 @@ def model_facts(card: Card) -> ModelFacts:
         validated_on=card.population.description,
         metrics=tuple((str(k), str(v)) for k, v in card.metrics.get("headline", {}).items()),
         threshold=card.decision.threshold,
+        threshold_chosen_on=card.decision.chosen_on,
         indeterminate=card.decision.indeterminate,
         guard_threshold=card.guard.threshold,
         evidence_scale=card.heat_map.evidence_scale,

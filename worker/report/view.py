@@ -14,6 +14,8 @@ class ModelFacts:
     """What the reader must know of the model that answered; from its card.
 
     `labels` are its words: (negative, positive).
+    `metrics` were measured at the card's threshold, which a site may have replaced by its own:
+    `threshold_chosen_on` says on which films the one in use was chosen.
     `indeterminate` is the abstention band [low, high] in calibrated probability;
     `evidence_scale` is the evidence (logit) at the top of the heat map's fixed scale.
     """
@@ -27,6 +29,7 @@ class ModelFacts:
     validated_on: str
     metrics: tuple[tuple[str, str], ...]
     threshold: float
+    threshold_chosen_on: str
     indeterminate: tuple[float, float]
     guard_threshold: float
     evidence_scale: float

@@ -55,9 +55,9 @@ def meaning(decision: str, labels: Labels) -> str:
     """One or two sentences that say what the decision means and what it does not."""
     negative, positive = labels
     return {
-        Role.POSITIVE: f"The score lies on the {positive} side of the model's threshold.",
+        Role.POSITIVE: f"The score lies on the {positive} side of the threshold.",
         Role.NEGATIVE: (
-            f"The score lies on the {negative} side of the model's threshold. The model looks for "
+            f"The score lies on the {negative} side of the threshold. The model looks for "
             f"{positive} only; other disease is not excluded."
         ),
         Role.INDETERMINATE: (
