@@ -5,7 +5,7 @@ import math
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from models.errors import ModelError
 
@@ -144,6 +144,14 @@ class Card(_Part):
     def architecture(self) -> str:
         """The architectures of all members, for people."""
         return " + ".join(member.architecture for member in self.members)
+
+
+def checked_labels(labels: tuple[str, str]) -> Labels:
+    """The two labels, if a card may name them. Raises ModelError saying what is wrong."""
+    try:
+        return TypeAdapter(Labels).validate_python(labels)
+    except ValidationError as error:
+        raise ModelError(f"labels {' '.join(labels)}: {error.errors()[0]['msg']}") from error
 
 
 def read_card(folder: Path) -> Card:

@@ -1,6 +1,7 @@
 """Training: fair and repeatable draws, folds that hide whole patients, runs that resume."""
 
 import hashlib
+import shutil
 from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
@@ -266,6 +267,14 @@ def test_films_are_loaded_squashed_with_their_truth(class_folders):
     films = load_training_set([class_folders], 64)
     assert films.pixels.shape == (24, 64, 64)
     assert films.targets.tolist() == [0] * 12 + [1] * 12
+
+
+def test_class_folders_may_have_names_of_ones_own(class_folders, tmp_path):
+    for ours, usual in (("CLEAR", "NORMAL"), ("TB", "PNEUMONIA")):
+        shutil.copytree(class_folders / usual, tmp_path / ours)
+    films = load_training_set([tmp_path], 64, ("CLEAR", "TB"))
+    assert films.targets.tolist() == [0] * 12 + [1] * 12
+    assert {f.label for f in films.films} == {"CLEAR", "TB"}
 
 
 def test_what_is_no_film_is_left_out_of_training(class_folders, tmp_path):

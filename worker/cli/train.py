@@ -33,6 +33,13 @@ _OPTIONS = (
         help="Architecture, see docs/TRAINING.md; given several times: an ensemble of them.",
     ),
     click.option(
+        "--labels",
+        type=(str, str),
+        default=("NORMAL", "PNEUMONIA"),
+        show_default=True,
+        help="Names of the class folders and of the answers, the finding second.",
+    ),
+    click.option(
         "--size-px", type=click.IntRange(32, 2048), help="Side of the input; 224 unless given."
     ),
     click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N."),
@@ -62,6 +69,12 @@ def _of_every_model(command: Callable[..., None]) -> Callable[..., None]:
 @click.option("--learning-rate", type=float, help="Peak of the schedule.")
 @click.option("--seed", type=int, help="Of all random draws.")
 @click.option(
+    "--audit/--no-audit",
+    default=True,
+    show_default=True,
+    help="Also hold out each kind of pneumonia; nothing is chosen on it.",
+)
+@click.option(
     "--checkpoints",
     type=_FOLDER,
     help="Keep checkpoints here, for other models with the same members; else in --out, for now.",
@@ -72,6 +85,7 @@ def train(
     epochs: int | None,
     learning_rate: float | None,
     seed: int | None,
+    audit: bool,
     checkpoints: Path | None,
     **model: Any,
 ) -> None:
@@ -85,10 +99,12 @@ def train(
       screen train data/train --outside data/adults --ages 1 5 --out my-model
       screen train data/train --arch resnet50 --arch densenet121 --start random --out my-ensemble
     """
+    from dataclasses import replace
+
     from worker.train.run import train as run_training
 
     changes = {"start": start, "epochs": epochs, "learning_rate": learning_rate, "seed": seed}
-    request = _request(folders, model, changes, checkpoints)
+    request = replace(_request(folders, model, changes, checkpoints), audit=audit)
     _said(run_training(request, _say), request)
 
 
@@ -153,7 +169,7 @@ def _request(
 ) -> "TrainingRequest":
     from dataclasses import replace
 
-    from models.cards import Population
+    from models.cards import Population, checked_labels
     from worker.inference.engine import choose_device
     from worker.train.recipe import Recipe
     from worker.train.request import TrainingRequest, members
@@ -176,6 +192,7 @@ def _request(
         device=choose_device(model["device"]),
         command=shlex.join(["screen", *sys.argv[1:]]),
         checkpoints=checkpoints,
+        labels=checked_labels(model["labels"]),
     )
 
 

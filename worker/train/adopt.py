@@ -39,7 +39,7 @@ def adopt(request: TrainingRequest, weights: Sequence[Path], say: Callable[[str]
         )
     pairs = zip(request.recipes, weights, strict=True)
     network = Ensemble([_load(recipe, path) for recipe, path in pairs]).eval()
-    films = load_training_set(request.folders, request.recipes[0].size_px)
+    films = load_training_set(request.folders, request.recipes[0].size_px, request.labels)
     outside = load_films(request.outside, request.recipes[0].size_px)
     say(f"{len(films.films)} films, {len(outside.films)} of another population")
     fold = half_of_the_patients(films)

@@ -22,8 +22,8 @@ _GRID = np.linspace(-6, 6, 481)  # calibrated log-odds
 def calibrate(held_out: Mapping[str, Scores]) -> Calibration:
     """Platt scaling (Platt 1999) over all held-out domains, each class of each counting the same.
 
-    Probabilities are therefore those of a population in which every second film shows pneumonia.
-    Raises NothingLearned when higher margins do not mean pneumonia.
+    Probabilities are therefore those of a population in which every second film is positive.
+    Raises NothingLearned when higher margins do not mean the positive class.
     """
     margins = np.concatenate([scores.margins for scores in held_out.values()])
     targets = np.concatenate([scores.targets for scores in held_out.values()])

@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import cv2
@@ -16,6 +16,7 @@ from worker.folders import regular_files
 from worker.imaging.decode import decode
 from worker.imaging.prepare import square
 from worker.labels import LABELS, LabelledFilm, class_folders
+from worker.records import Labels
 from worker.train.augment import augment
 from worker.train.recipe import Recipe
 
@@ -24,17 +25,20 @@ from worker.train.recipe import Recipe
 class TrainingSet:
     """Films squashed to squares: `pixels` uint8 (N, S, S); `films`, their truth in that order.
 
-    `aspects` (N,) are width / height before the squash.
+    `aspects` (N,) are width / height before the squash; `labels` the two classes, negative first.
     """
 
     pixels: NDArray[np.uint8]
     films: tuple[LabelledFilm, ...]
     aspects: NDArray[np.float64]
+    labels: Labels = LABELS
 
     @property
     def targets(self) -> NDArray[np.int64]:
-        """Class index of each film, (N,): 0 NORMAL, 1 PNEUMONIA, -1 without truth."""
-        return np.array([LABELS.index(f.label) if f.label else -1 for f in self.films], np.int64)
+        """Class of each film, (N,): 0 negative, 1 positive, -1 without truth."""
+        return np.array(
+            [self.labels.index(f.label) if f.label else -1 for f in self.films], np.int64
+        )
 
     @property
     def domains(self) -> NDArray[np.str_]:
@@ -52,15 +56,18 @@ class TrainingSet:
     def subset(self, keep: NDArray[np.bool_]) -> "TrainingSet":
         """The films where `keep` (N,) is true."""
         films = tuple(film for film, kept in zip(self.films, keep, strict=True) if kept)
-        return TrainingSet(self.pixels[keep], films, self.aspects[keep])
+        return replace(self, pixels=self.pixels[keep], films=films, aspects=self.aspects[keep])
 
 
-def load_training_set(folders: Sequence[Path], size_px: int) -> TrainingSet:
-    """Decode all films of several class folders.
+def load_training_set(
+    folders: Sequence[Path], size_px: int, labels: Labels = LABELS
+) -> TrainingSet:
+    """Decode all films of several class folders, which are named by the labels.
 
     Raises NothingRead when no film could be decoded, UsageError when class folders are missing.
     """
-    training_set = _decoded((f for folder in folders for f in class_folders(folder)), size_px)
+    films = (film for folder in folders for film in class_folders(folder, labels))
+    training_set = replace(_decoded(films, size_px), labels=labels)
     if not training_set.films:
         raise NothingRead(f"no film could be read in {', '.join(map(str, folders))}")
     return training_set
@@ -114,6 +121,7 @@ class Epoch(Dataset[tuple[torch.Tensor, int]]):
         self, known: TrainingSet, outside: TrainingSet, recipe: Recipe, epoch: int
     ) -> None:
         self._sets, self._recipe, self._epoch = (known, outside), recipe, epoch
+        self._targets = known.targets
         rng = np.random.default_rng([recipe.seed, epoch])
         count = len({film.path.name for film in known.films})  # copies count once
         drawn = [(0, index) for index in draws(known.films, count, rng)]
@@ -134,5 +142,5 @@ class Epoch(Dataset[tuple[torch.Tensor, int]]):
         if size != film.shape[0]:
             small = cv2.resize(film, (size, size), interpolation=cv2.INTER_AREA)
             film = np.asarray(small, dtype=np.float32)
-        target = LABELS.index(self._sets[0].films[index].label) if which == 0 else -1
+        target = int(self._targets[index]) if which == 0 else -1
         return torch.from_numpy(film)[None], target  # (1, S, S)

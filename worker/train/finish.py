@@ -33,13 +33,13 @@ from worker.train.validate import Fold, Scores, score, served
 WEIGHTS_NAME = "weights.safetensors"
 
 _INTENDED_USE = (
-    "Ordering a worklist of frontal chest films of children by the suspicion of pneumonia, "
+    "Ordering a worklist of frontal chest films by the suspicion of {finding}, "
     "for a radiologist who reads every film."
 )
 _NOT_FOR = (
-    "diagnosis, or ruling out pneumonia, without a radiologist",
-    "adults, lateral films, CT, or any film outside the validated population",
-    "findings other than pneumonia",
+    "diagnosis, or ruling out {finding}, without a radiologist",
+    "lateral films, CT, or any film outside the validated population",
+    "findings other than {finding}",
 )
 
 
@@ -80,6 +80,7 @@ def score_fold(
 def write_model(request: TrainingRequest, trained: Trained) -> Card:
     """Write weights and card into `request.out`."""
     recipe, films, network = request.recipes[0], trained.films, trained.network
+    finding = films.labels[1].lower()
     known = score(network, films, recipe, request.device)
     unknown = score(network, trained.outside, recipe, request.device)
     guard = fit_guard(known.features, unknown.features, trained.features)
@@ -94,7 +95,7 @@ def write_model(request: TrainingRequest, trained: Trained) -> Card:
         members=tuple(
             Member(architecture=r.architecture, mean=r.mean, std=r.std) for r in request.recipes
         ),
-        labels=("NORMAL", "PNEUMONIA"),
+        labels=films.labels,
         weights=WeightsFile(file=WEIGHTS_NAME, sha256=sha256),
         input=InputConstants(
             size_px=recipe.size_px,
@@ -112,8 +113,8 @@ def write_model(request: TrainingRequest, trained: Trained) -> Card:
         ),
         precision=_precision(network, films, recipe, calibration, decision),
         population=request.population,
-        intended_use=_INTENDED_USE,
-        not_for=_NOT_FOR,
+        intended_use=_INTENDED_USE.format(finding=finding),
+        not_for=tuple(line.format(finding=finding) for line in _NOT_FOR),
         training=_provenance(request, trained),
         metrics=measured(
             films, trained.folds, trained.held_out, trained.features, calibration, decision
@@ -141,12 +142,12 @@ def _provenance(request: TrainingRequest, trained: Trained) -> dict[str, Any]:
 
 
 def _evidence_scale(network: Ensemble, films: TrainingSet, recipe: Recipe, slope: float) -> float:
-    """Top of the heat map's scale: what one cell in a thousand of pneumonia films exceeds."""
-    pneumonias = films.pixels[films.targets == 1][::8]
+    """Top of the heat map's scale: what one cell in a thousand of positive films exceeds."""
+    positives = films.pixels[films.targets == 1][::8]
     cells = []
     with torch.inference_mode():
-        for start in range(0, len(pneumonias), 64):
-            answer = network(served(pneumonias[start : start + 64], recipe))
+        for start in range(0, len(positives), 64):
+            answer = network(served(positives[start : start + 64], recipe))
             cells.append(slope * answer.evidence.flatten())
     return float(np.ceil(np.quantile(torch.cat(cells).numpy(), 0.999)))
 

@@ -60,16 +60,16 @@ def measured(
 
 
 def _parts(films: TrainingSet, fold: Fold, scores: Scores) -> dict[str, float]:
-    """AUC of each part of a held-out domain: kinds of pneumonia, blocks of numbers, folders."""
+    """AUC of the parts of a held-out domain: kinds of positive films, blocks of numbers, folders."""
     held = films.subset(fold.held_out)
     blocks = np.array([block(film.group) for film in held.films])
     folders = np.array([film.path.parent.parent.name for film in held.films])
-    normal = scores.targets == 0
+    normal, negative = scores.targets == 0, films.labels[0].lower()
     parts: dict[str, Mask] = {
-        f"{kind} against all normal": normal | (held.domains == kind)
+        f"{kind} against all {negative}": normal | (held.domains == kind)
         for kind in sorted(set(held.domains[~normal]))
     }
-    parts |= {f"normal of block {b} against all": ~normal | (blocks == b) for b in (0, 1)}
+    parts |= {f"{negative} of block {b} against all": ~normal | (blocks == b) for b in (0, 1)}
     parts |= {f"folder {name}": folders == name for name in sorted(set(folders))}
     aucs = {name: _auc(scores, part) for name, part in parts.items()}
     return {name: auc for name, auc in aucs.items() if auc is not None}

@@ -8,6 +8,8 @@ import torch
 
 from models.architectures import family_of
 from models.cards import Population
+from worker.labels import LABELS
+from worker.records import Labels
 from worker.train.recipe import Recipe
 
 
@@ -15,8 +17,9 @@ from worker.train.recipe import Recipe
 class TrainingRequest:
     """What to train on and what to say of it. `outside` holds films of another population.
 
-    Each of `recipes` gives one member of the model. Checkpoints go to `checkpoints` and stay
-    there, else into `out` until the model is finished.
+    Each of `recipes` gives one member of the model. Folds on which nothing is chosen are trained
+    only for an `audit`. `labels` name the class folders, negative first. Checkpoints go to
+    `checkpoints` and stay there, else into `out` until the model is finished.
     """
 
     folders: tuple[Path, ...]
@@ -29,6 +32,8 @@ class TrainingRequest:
     device: torch.device
     command: str
     checkpoints: Path | None = None
+    audit: bool = True
+    labels: Labels = LABELS
 
 
 def members(recipe: Recipe, architectures: Iterable[str]) -> tuple[Recipe, ...]:

@@ -31,10 +31,11 @@ def train(request: TrainingRequest, say: Callable[[str], None]) -> Card:
     checkpoints = request.checkpoints or request.out / _CHECKPOINTS
     checkpoints.mkdir(parents=True, exist_ok=True)
     size_px = request.recipes[0].size_px
-    films = load_training_set(request.folders, size_px)
+    films = load_training_set(request.folders, size_px, request.labels)
     outside = load_films(request.outside, size_px)
     say(f"{len(films.films)} films, {len(outside.films)} of another population")
-    held, held_out, features = tuple(folds(films)), {}, []
+    held = tuple(fold for fold in folds(films) if fold.chooses or request.audit)
+    held_out, features = {}, []
     for fold in held:
         scores, fold_features = _fold(request, films, outside, fold, checkpoints, say)
         held_out[fold.name] = scores

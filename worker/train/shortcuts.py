@@ -48,7 +48,7 @@ def aspect_dependence(
     found: dict[str, dict[str, float]] = {}
     for fold in folds:
         scores, aspects = held_out[fold.name], films.aspects[fold.held_out]
-        for target, name in enumerate(("NORMAL", "PNEUMONIA")):
+        for target, name in enumerate(films.labels):
             of_class = (scores.targets == target) & (aspects != 1)
             if of_class.sum() > 2 and np.ptp(aspects[of_class]) > 0:
                 correlation = spearmanr(scores.margins[of_class], aspects[of_class]).statistic

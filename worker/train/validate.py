@@ -18,13 +18,12 @@ from numpy.typing import NDArray
 from models.ensemble import Ensemble
 from worker.imaging.prepare import stretch
 from worker.inference.guard import features
-from worker.labels import LABELS
 from worker.train.dataset import TrainingSet
 from worker.train.recipe import Recipe
 
 _BATCH = 64
 _NUMBERED = re.compile(r"^(?:person|(?:NORMAL2-)?IM-)(\d+)$")  # patients of the Kermany set
-_NEGATIVE, _POSITIVE = range(len(LABELS))
+_NEGATIVE, _POSITIVE = 0, 1
 
 Mask = NDArray[np.bool_]
 
@@ -43,11 +42,11 @@ class Fold:
 
 
 def folds(films: TrainingSet) -> Iterator[Fold]:
-    """For each source of normal films: hold it out with half of the other class's patients.
+    """For each source of negative films: hold it out with half of the other class's patients.
 
-    For each kind of pneumonia: train on the others, of half of the patients, and test on this kind
-    in the other half; so the normal films. No patient is on both sides. With one domain per class
-    there is a single fold: half of the patients of both classes.
+    For each kind of positive ones: train on the others, of half of the patients, and test on this
+    kind in the other half; so the negative films. No patient is on both sides. With one domain per
+    class there is a single fold: half of the patients of both classes.
     """
     half = np.array([block(film.group) for film in films.films])
     targets, domains = films.targets, films.domains
@@ -65,7 +64,7 @@ def folds(films: TrainingSet) -> Iterator[Fold]:
         of_kind = (targets == _NEGATIVE) | (domains == name)
         other_kind = (targets == _NEGATIVE) | (domains != name)
         fold = Fold(name, ~here & other_kind, here & of_kind, chooses=False)
-        if all(len(set(targets[side])) == len(LABELS) for side in (fold.trained, fold.held_out)):
+        if all(len(set(targets[side])) == 2 for side in (fold.trained, fold.held_out)):
             yield fold
 
 
@@ -84,7 +83,7 @@ def block(group: str) -> int:
 
 @dataclass(frozen=True)
 class Scores:
-    """Margins (PNEUMONIA − NORMAL logit) of films, (N,); their features (N, D) and truth.
+    """Margins (second − first logit) of films, (N,); their features (N, D) and truth.
 
     `targets` (N,) are class indices; `patients` (N,) number the patients.
     """
