@@ -60,7 +60,7 @@ def measured(
 
 
 def _parts(films: TrainingSet, fold: Fold, scores: Scores) -> dict[str, float]:
-    """AUC of the parts of a held-out domain: kinds of positive films, blocks of numbers, folders."""
+    """AUC of parts of a held-out domain: kinds of positive films, blocks of numbers, folders."""
     held = films.subset(fold.held_out)
     blocks = np.array([block(film.group) for film in held.films])
     folders = np.array([film.path.parent.parent.name for film in held.films])
