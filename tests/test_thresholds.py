@@ -282,7 +282,8 @@ def clinic(tmp_path_factory, screen, tiny_model):
     folder = tmp_path_factory.mktemp("clinics") / "clinic"
     screen("init", folder, cwd=folder.parent)
     (folder / "config.toml").write_text(
-        f"[watch]\nsettle_s = 0\n[decode]\nprocesses = 2\n[model]\nname = '{tiny_model}'\n"
+        "[watch]\nsettle_s = 0\n[decode]\nprocesses = 2\n"
+        f"[model]\nname = '{tiny_model}'\nprecision = 'float32'\n"
     )
     return folder
 
