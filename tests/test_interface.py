@@ -538,6 +538,7 @@ def test_these_are_the_commands():
         *(
             "models list",
             "models verify",
+            "models adopt",
             "models threshold",
             "train",
             "db upgrade",

@@ -40,7 +40,7 @@ def test_json_keys_are_the_labels_and_the_numbers_stay(tb_films, many):
 
 def test_page_and_summary_say_the_words_of_the_model(tb_films):
     result = evaluate(tb_films, resamples=20, labels=TB)
-    html = evaluation_page(result, tb_films, [], source="films", band=(0.35, 0.65))
+    html = evaluation_page(result, tb_films, [], source="films", band=(0.35, 0.65), chosen_on="-")
     assert "How well the model tells TUBERCULOSIS from CLEAR" in html
     assert "called TUBERCULOSIS" in summary(result)
     for text in (html, summary(result)):
