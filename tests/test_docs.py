@@ -9,6 +9,8 @@ from pathlib import Path
 import click
 import pytest
 
+from models.cards import read_card
+from models.registry import SHIPPED, shipped_names
 from worker.cli.main import cli
 from worker.errors import FilmError
 from worker.records import Decision, Reason
@@ -68,6 +70,17 @@ def test_links_lead_somewhere(document: Path) -> None:
     text = document.read_text(encoding="utf-8")
     targets = re.findall(r"\]\((?!https?:|#)([^)#]+)", text)
     assert [name for name in targets if not (document.parent / name).exists()] == []
+
+
+@pytest.mark.parametrize("name", shipped_names())
+def test_the_model_card_says_what_the_card_of_each_shipped_model_says(name: str) -> None:
+    text = (ROOT / "MODEL_CARD.md").read_text(encoding="utf-8")
+    card = read_card(SHIPPED / name)
+    assert card.weights.sha256 in text
+    assert f"{card.decision.threshold:.3f}" in text
+    for domain in card.metrics["held_out_domains"].values():
+        for rate in ("auc", "sensitivity", "specificity", "answered", "accuracy_answered"):
+            assert f"{domain[rate]:.3f}" in text, rate
 
 
 def test_the_error_tree_names_every_error() -> None:

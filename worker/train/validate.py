@@ -96,7 +96,7 @@ class Scores:
 
 def score(network: Ensemble, films: TrainingSet, recipe: Recipe, device: torch.device) -> Scores:
     """Score films as they are served: no augmentation, float32, normalisation folded."""
-    network = network.folded().to(device)
+    network = network.folded().to(device, memory_format=torch.channels_last)  # type: ignore
     margins, joined = [np.empty(0)], [np.empty((0, network.depth_channels), np.float32)]
     with torch.inference_mode():
         for start in range(0, len(films.films), _BATCH):
