@@ -23,6 +23,7 @@ from worker.train.calibrate import (
     SPECIFICITY,
     calibrate,
     decision_constants,
+    domain_metrics,
     log_odds_of,
     patients_found,
 )
@@ -244,6 +245,14 @@ def test_the_band_holds_the_threshold_and_abstains_on_few_films(held_out):
         log_odds = calibration.slope * scores.margins + calibration.offset
         probability = 1 / (1 + np.exp(-log_odds))
         assert ((probability > low) & (probability < high)).mean() <= 0.08
+
+
+def test_a_domain_where_nothing_is_answered_has_no_accuracy_of_answers(held_out):
+    """It was NaN once, which is no JSON: the card could not be read again."""
+    calibration = calibrate(held_out)
+    wide = decision_constants(held_out, calibration).model_copy(update={"indeterminate": (0, 1)})
+    found = domain_metrics(held_out["a"], calibration, wide)
+    assert (found["answered"], found["accuracy_answered"]) == (0.0, None)
 
 
 @pytest.fixture(scope="module")

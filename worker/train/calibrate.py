@@ -103,7 +103,7 @@ def log_odds_of(scores: Scores, calibration: Calibration) -> NDArray[np.float64]
 def domain_metrics(
     scores: Scores, calibration: Calibration, decision: DecisionConstants
 ) -> dict[str, Any]:
-    """What the card says of one held-out domain."""
+    """What the card says of one held-out domain; `None` where nothing was answered."""
     score, truth = probability(scores, calibration), scores.targets == 1
     forced = score >= decision.threshold
     answered = called(scores, calibration, decision) >= 0
@@ -118,7 +118,9 @@ def domain_metrics(
         "specificity": round(float((~forced)[~truth].mean()), 4),
         "ece": round(_calibration_error(truth, score), 4),
         "answered": round(float(answered.mean()), 4),
-        "accuracy_answered": round(float((forced == truth)[answered].mean()), 4),
+        "accuracy_answered": round(float((forced == truth)[answered].mean()), 4)
+        if answered.any()
+        else None,
     }
 
 

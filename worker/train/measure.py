@@ -44,9 +44,11 @@ def measured(
         for fold in held
     }
     chosen = [domains[fold.name] for fold in held if fold.chooses]
-    worst = {key: min(domain[key] for domain in chosen) for key in ("auc", *_RATES)}
-    headline = {"AUC, worst held-out source": f"{worst['auc']:.3f}"}
-    headline |= {f"{_RATES[key]}, worst held-out source": f"{worst[key]:.1%}" for key in _RATES}
+    headline = {"AUC, worst held-out source": f"{min(d['auc'] for d in chosen):.3f}"}
+    for key, title in _RATES.items():
+        values = [domain[key] for domain in chosen]
+        worst = "no answer" if None in values else f"{min(values):.1%}"
+        headline[f"{title}, worst held-out source"] = worst
     return {
         "headline": headline,
         "wanted": {"sensitivity": SENSITIVITY, "specificity": SPECIFICITY},
