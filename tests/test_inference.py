@@ -137,7 +137,8 @@ def test_an_ensemble_is_the_mean_of_its_members(films):
     assert found.evidence.shape == (5, 6, 6)
     means = [one.evidence.mean(dim=(1, 2)) for one in (first, second)]
     torch.testing.assert_close(found.evidence.mean(dim=(1, 2)), sum(means) / 2)
-    assert len(found.depths) == len(first.depths) + len(second.depths)
+    for depth, expected in zip(found.depths, first.depths, strict=True):
+        assert torch.equal(depth, expected)  # what the guard looks at
 
 
 def test_the_cells_of_the_heat_map_add_up_to_the_score(engine, predictions):
