@@ -2,14 +2,14 @@
 
 import errno
 import logging
-import os
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from worker.config import Site, Watch
-from worker.filesystem import is_network
+from worker.failpoints import reach
+from worker.filesystem import is_network, move_new, sync_all
 from worker.folders import display_name, regular_files
 from worker.imaging.sniff import is_complete
 from worker.intake.found import INBOX, Found
@@ -135,9 +135,11 @@ class Inbox:
         claim = uuid.uuid4().hex
         folder = self._site.work / claim
         folder.mkdir(mode=int(self._site.dir_mode, 8))
+        reach("claim-made")
         claimed = folder / path.name
         try:
             path.rename(claimed)
+            reach("claim-renamed")
         except FileNotFoundError:
             folder.rmdir()
             return None
@@ -160,13 +162,24 @@ class Inbox:
 def put_back(claimed: Path, path: Path) -> None:
     """Return a claimed file to the inbox without overwriting a newer one of the same name."""
     try:
-        os.link(claimed, path)
-        claimed.unlink()
+        move_new(claimed, path)
     except FileExistsError:
-        claimed.rename(path.with_name(f"{path.stem}-{claimed.parent.name}{path.suffix}"))
-    except OSError:  # the share knows no hard links
-        claimed.rename(path)
+        move_new(claimed, path.with_name(f"{path.stem}-{claimed.parent.name}{path.suffix}"))
+    reach("claim-put-back")
     claimed.parent.rmdir()
+
+
+def secure(site: Site, claims: Sequence[Found]) -> None:
+    """Make claims survive a power loss, before the database says that they are ours.
+
+    Else a film could lie in the inbox again, or empty in work/, while its row says otherwise.
+    Raises OSError.
+    """
+    if claims:
+        given = {(site.inbox / found.file).parent for found in claims}
+        folders = [found.path.parent for found in claims] + [site.work, site.inbox]
+        sync_all([found.path for found in claims], folders + sorted(filter(Path.is_dir, given)))
+        reach("claims-synced")
 
 
 def is_temporary(name: str) -> bool:
