@@ -4,7 +4,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 PIP := $(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: help setup demo test lint types check bench heatmaps clean
+.PHONY: help setup demo test lint types check bench heatmaps torture clean
 
 help:  ## This list
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -32,8 +32,11 @@ bench: .venv/installed  ## Where the time goes, stage by stage
 heatmaps: .venv/test  ## Heat maps against Grad-CAM, Captum and the thorax: docs/HEATMAPS.md's tables
 	$(BIN)/python -m bench.heatmaps
 
+torture: .venv/test  ## Kill the worker 10,000 times and cut its power; goes on where it stopped
+	$(BIN)/python -m tests.torture
+
 clean:  ## Remove what these commands made
-	rm -rf .venv demo-site build dist
+	rm -rf .venv demo-site build dist .torture
 
 .venv/bin/python:
 	$(PYTHON) -m venv .venv

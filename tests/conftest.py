@@ -5,36 +5,19 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
-from concurrent.futures import Future
 from datetime import UTC, datetime
 from pathlib import Path
-from types import SimpleNamespace
 
-import cv2
-import numpy as np
 import pytest
 
-from models.cards import (
-    Calibration,
-    Card,
-    DecisionConstants,
-    GuardConstants,
-    HeatMapConstants,
-    InputConstants,
-    Population,
-    PrecisionConstants,
-    WeightsFile,
-    write_card,
-)
+from models.cards import Card, WeightsFile, write_card
+from tests.standin import SMALL_PX, StandInScreener, make_card
 from worker.config import Config, load_config
-from worker.errors import FilmError
-from worker.records import Decision, PreparedFilm, Record, Tags
 from worker.site import init_site
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 SHARED_DATA = REPOSITORY.parent / "shared" / "data"
 NOON = datetime(2026, 5, 3, 12, 0, 0, tzinfo=UTC)
-SMALL_PX = 96  # input of the test model: the network runs in milliseconds
 
 
 @pytest.hookimpl(wrapper=True)
@@ -70,31 +53,6 @@ def sample_films() -> Path:
 @pytest.fixture
 def noon() -> datetime:
     return NOON
-
-
-def make_card(**changes: object) -> Card:
-    """A complete card; keywords replace whole parts."""
-    values = {
-        "name": "tiny",
-        "version": "0",
-        "members": ({"architecture": "mobilenet_v2", "mean": 0.449, "std": 0.226},),
-        "labels": ("NORMAL", "PNEUMONIA"),
-        "weights": WeightsFile(file="weights.safetensors", sha256="cd" * 32),
-        "input": InputConstants(size_px=SMALL_PX, low_percentile=1, high_percentile=99),
-        "calibration": Calibration(slope=2.0, offset=-0.5, fitted_on="nothing"),
-        "decision": DecisionConstants(threshold=0.6, indeterminate=(0.5, 0.7), chosen_on="-"),
-        "guard": GuardConstants(threshold=0.5, fitted_on="nothing"),
-        "heat_map": HeatMapConstants(evidence_scale=4.0),
-        "precision": PrecisionConstants(
-            bfloat16_decisions_changed=0, bfloat16_mean_probability_change=0.001
-        ),
-        "population": Population(description="children", min_age_years=1, max_age_years=5),
-        "intended_use": "tests",
-        "not_for": ("patients",),
-        "training": {},
-        "metrics": {},
-    }
-    return Card.model_validate({**values, **changes})
 
 
 @pytest.fixture
@@ -145,72 +103,6 @@ def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     weights = WeightsFile(file="weights.safetensors", sha256=sha256)
     write_card(make_card(weights=weights), folder)
     return folder
-
-
-class StandInScreener:
-    """Answers like `worker.screening.Screener`, without processes and without a network.
-
-    `errors` maps contents to the errors their decoding raises in turn; the last one stays.
-    """
-
-    def __init__(self, card: Card) -> None:
-        self.card, self.preprocessing, self.identity = card, "prepare-1/constants-0", "ef" * 32
-        self.engine = SimpleNamespace(device="cpu", precision="float32")
-        self.errors: dict[bytes, list[FilmError | None]] = {}
-        self.decoded: list[str] = []
-        self.answered: list[list[str]] = []
-
-    def decode(self, path: Path) -> "Future[PreparedFilm]":
-        """Any content is a film, unless `errors` says otherwise."""
-        self.decoded.append(path.name)
-        future: Future[PreparedFilm] = Future()
-        content = path.read_bytes()
-        errors = self.errors.get(content, [None])
-        error = errors.pop(0) if len(errors) > 1 else errors[0]
-        if error is None:
-            future.set_result(prepared_film(content))
-        else:
-            future.set_exception(error)
-        return future
-
-    def answer(self, films, files, contents):
-        """The first byte of the SHA-256 is the probability."""
-        from worker.screening import Answered
-
-        if films:
-            self.answered.append(list(files))
-        return [
-            Answered(self._record(file, sha256), film, np.full((3, 3), 0.5, np.float32))
-            for film, file, sha256 in zip(films, files, contents, strict=True)
-        ]
-
-    def _record(self, file: str, sha256: str) -> Record:
-        probability = int(sha256[:2], 16) / 255
-        above = probability >= self.card.decision.threshold
-        return Record(
-            file=file,
-            sha256=sha256,
-            decision=Decision.PNEUMONIA if above else Decision.NORMAL,
-            probability=probability,
-            threshold=self.card.decision.threshold,
-            guard_score=0.25,
-            guard_threshold=self.card.guard.threshold,
-            reason=None,
-            message="made up",
-            model=self.card.name,
-            weights_sha256=self.card.weights.sha256,
-        )
-
-    def close(self) -> None:
-        """Nothing to close."""
-
-
-def prepared_film(content: bytes) -> PreparedFilm:
-    """What a decoder would make of some content."""
-    _, picture = cv2.imencode(".jpg", np.full((8, 8), content[0] if content else 0, np.uint8))
-    pixels = np.zeros((SMALL_PX, SMALL_PX), np.float32)
-    sha256 = hashlib.sha256(content).hexdigest()
-    return PreparedFilm(sha256, pixels, picture.tobytes(), "JPEG", 8, 8, Tags(), (), None)
 
 
 @pytest.fixture

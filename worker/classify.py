@@ -9,8 +9,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from worker.admission import sha256_of
 from worker.errors import FilmError
-from worker.pipeline import require_unchanged, sha256_of
+from worker.pipeline import require_unchanged
 from worker.records import PreparedFilm, Record
 from worker.screening import Screener
 

@@ -16,10 +16,10 @@ from worker.intake.inbox import Inbox, Look, secure
 from worker.intake.watch import Watcher
 from worker.patience import until_it_works
 from worker.pipeline import Pipeline, Started
-from worker.recovery import take_up
+from worker.recovery import take_up, tidy
 from worker.report.site import write_worklist
 from worker.shelves import Shelves
-from worker.store.work import Item, record
+from worker.store.work import Item, record, release
 
 log = logging.getLogger(__name__)
 
@@ -113,7 +113,12 @@ class Daemon:
 
     def recover(self) -> None:
         """Take up what an earlier worker left: waiting files, claims, moves and pages."""
+        self._take_up()
+        tidy(self._config.site, self._engine)
+
+    def _take_up(self) -> None:
         self._check()
+        release(self._engine, self._run_id)
         taken = take_up(self._config.site, self._engine)
         self._claimed = taken.claimed
         self._queue, self._finished = deque(taken.waiting), deque(taken.finished)
@@ -123,9 +128,12 @@ class Daemon:
     def turn(self) -> Look:
         """Do all that can be done now. Raises what `worker.patience` knows; nothing is lost then.
 
-        After trouble what is in hand comes first, and only then new films: intake has paused.
+        After trouble what is in hand comes first, and only then new films: intake has paused. What
+        that is, work/ and the database say: a refused call may have done its work all the same.
         """
         self._check()
+        if self._in_trouble:
+            self._take_up()
         self._put_away()
         if self._in_trouble:
             self._record()

@@ -80,6 +80,17 @@ def open_film(path: Path, max_bytes: int) -> BufferedReader:
     raise TooLarge(f"the file is larger than {max_bytes >> 20} MiB ([decode] max_file_mb)")
 
 
+def works(folder: Path) -> bool:
+    """Whether something can be written to the disk there and be read again."""
+    probe = folder / f"{_TEMPORARY_PREFIX}probe{_TEMPORARY_SUFFIX}"
+    try:
+        write_atomic(probe, b"probe", 0o600, sync=True)
+        probe.unlink()
+    except OSError:
+        return False
+    return True
+
+
 def write_atomic(path: Path, data: bytes, mode: int, *, sync: bool = False) -> None:
     """Write under a temporary name and rename, so that `path` is whole or absent.
 
@@ -124,7 +135,15 @@ def move_new(source: Path, target: Path) -> None:
     number = ctypes.get_errno() if renameat2 else errno.ENOSYS
     if number not in (errno.EINVAL, errno.ENOSYS):
         raise OSError(number, os.strerror(number), str(source), None, str(target))
-    os.link(source, target, follow_symlinks=False)
+    try:
+        os.link(source, target, follow_symlinks=False)
+    except OSError as error:
+        if error.errno not in (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS):
+            raise
+        if os.path.lexists(target):  # no links here: look, then rename; a site has one worker
+            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(target)) from error
+        source.rename(target)
+        return
     source.unlink()
 
 

@@ -14,7 +14,7 @@ from sqlalchemy import Engine
 
 from worker.config import Site
 from worker.errors import ShareGone
-from worker.filesystem import write_atomic
+from worker.filesystem import sync_folder, write_atomic
 from worker.store.mark import keep_site_mark, site_mark
 
 MARK = ".site"
@@ -32,6 +32,7 @@ def keep_marks(site: Site, engine: Engine, now: datetime) -> str:
         for folder in (site.work, site.reports):
             content = (mark + "\n").encode()
             write_atomic(folder / MARK, content, int(site.file_mode, 8), sync=True)
+            sync_folder(folder)
         keep_site_mark(engine, mark, now)
     return mark
 

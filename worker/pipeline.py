@@ -8,33 +8,30 @@ caller's, after `finish`.
 
 from __future__ import annotations
 
-import hashlib
 import logging
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, wait
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sqlalchemy import Engine
 
+from worker.admission import Admission
 from worker.config import Config
 from worker.errors import ChangedFile, FilmError, LostFile, Quarantined
 from worker.failpoints import reach
-from worker.filesystem import open_film
-from worker.records import PreparedFilm
+from worker.records import Answered, PreparedFilm
 from worker.report.site import model_facts, page_name, picture_name, write_page, write_pictures
 from worker.report.view import FilmView
 from worker.store.outcomes import Duplicate, Failed, Outcome, Screened, finish, screened_contents
 from worker.store.work import Item, add_strike, begin_attempt
 
 if TYPE_CHECKING:  # torch is for whoever makes the screener
-    from worker.screening import Answered, Screener
+    from worker.screening import Screener
 
 log = logging.getLogger(__name__)
 
-_WORKER_CRASHES_LIMIT = 5  # of the whole worker, with this film in hand, of itself; not kills
 _ALIVE_EVERY_S = 1.0  # while a decoder is waited for
 
 NameFor = Callable[[Item, bool], str | None]
@@ -80,12 +77,15 @@ class Pipeline:
         self._check, self._alive = check, alive
         self._name_for, self._clock = name_for, clock
         self._in_flight: set[str] = set()
+        self._admission = Admission(config)
 
     def start(self, items: Sequence[Item]) -> Started:
         """Hash a batch, count the attempt, and begin to decode what is new."""
         batch = Started(list(items))
         for item in items:
-            self._hash(item, batch)
+            sha256, error = self._admission.admit(item)
+            batch.contents |= {item.id: sha256} if sha256 else {}
+            batch.errors |= {item.id: error} if error else {}
         if any(isinstance(error, LostFile) for error in batch.errors.values()):
             self._check()
         reach("batch-hashed")
@@ -95,25 +95,13 @@ class Pipeline:
         self._in_flight |= batch.decoding.keys()
         return batch
 
-    def _hash(self, item: Item, batch: Started) -> None:
-        if item.worker_crashes >= _WORKER_CRASHES_LIMIT:
-            batch.errors[item.id] = Quarantined(
-                f"the worker crashed {item.worker_crashes} times while it held this film: look at "
-                "it by hand, then drop it into the inbox again"
-            )
-            return
-        try:
-            batch.contents[item.id] = sha256_of(item.found.path, self._config.decode.max_file_mb)
-        except FilmError as error:
-            batch.errors[item.id] = error
-
     def _screened(self, batch: Started) -> set[str]:
         return screened_contents(self._engine, set(batch.contents.values()), self._model_id)
 
     def _decode_new(self, batch: Started, skip: set[str]) -> None:
         """Begin to decode each content once, unless it is known or to be skipped."""
         for item in batch.items:
-            sha256 = batch.contents.get(item.id)
+            sha256 = None if item.id in batch.errors else batch.contents.get(item.id)
             if sha256 and not (sha256 in batch.known or sha256 in batch.decoding or sha256 in skip):
                 batch.decoding[sha256] = (item, self._screener.decode(item.found.path))
 
@@ -226,12 +214,6 @@ class Pipeline:
         for outcome in outcomes:
             if isinstance(outcome, Failed):
                 log.info("file %d failed: %s", outcome.item.id, outcome.error.slug)
-
-
-def sha256_of(path: Path, max_file_mb: int) -> str:
-    """SHA-256 of a film. Raises as `worker.filesystem.open_film` does."""
-    with open_film(path, max_file_mb << 20) as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def require_unchanged(film: PreparedFilm, sha256: str) -> PreparedFilm:

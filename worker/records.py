@@ -146,3 +146,12 @@ class Record:
 
 
 RECORD_FIELDS = tuple(field.name for field in fields(Record))
+
+
+@dataclass(frozen=True)
+class Answered:
+    """A film's record with what its page shows; `evidence` is the grid of its heat map."""
+
+    record: Record
+    film: PreparedFilm
+    evidence: NDArray[np.float32]

@@ -29,7 +29,7 @@ class TakenUp:
 
 
 def take_up(site: Site, engine: Engine) -> TakenUp:
-    """Find what is left to do in work/ and in the database; mend the reports. Again is harmless.
+    """Find what is left to do in work/ and in the database. Again is harmless.
 
     Raises OSError or StoreError.
     """
@@ -39,8 +39,21 @@ def take_up(site: Site, engine: Engine) -> TakenUp:
         _take_up_claim(folder, engine, waiting, taken)
     taken.waiting = list(waiting.values())
     reach("recovery-taken-up")
-    _mend_reports(site, engine)
     return taken
+
+
+def tidy(site: Site, engine: Engine) -> None:
+    """Remove half-written files, render pages that are missing or cut short. Again is harmless.
+
+    Raises OSError or StoreError.
+    """
+    for folder in [*report_folders(site), site.failed, site.work]:
+        remove_temporary(folder)
+    broken = broken_pages(site, engine)
+    without = render_again(site, engine, broken)
+    if broken:
+        log.warning("rendered %d pages again, %d lack their picture", len(broken), len(without))
+    reach("recovery-tidied")
 
 
 def _take_up_claim(folder: Path, engine: Engine, waiting: dict[str, Item], taken: TakenUp) -> None:
@@ -66,13 +79,3 @@ def _take_up_claim(folder: Path, engine: Engine, waiting: dict[str, Item], taken
         waiting[folder.name] = here
     elif finished_file(engine, item.id):
         taken.finished.append(here)
-
-
-def _mend_reports(site: Site, engine: Engine) -> None:
-    for folder in [*report_folders(site), site.failed]:
-        remove_temporary(folder)
-    broken = broken_pages(site, engine)
-    without = render_again(site, engine, broken)
-    if broken:
-        log.warning("rendered %d pages again, %d lack their picture", len(broken), len(without))
-    reach("recovery-tidied")

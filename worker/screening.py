@@ -4,12 +4,10 @@ import hashlib
 import logging
 from collections.abc import Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
 from models.cards import Card
 from models.registry import find_model, load_model
@@ -21,19 +19,10 @@ from worker.imaging.sandbox import DecoderPool
 from worker.inference.decide import decide
 from worker.inference.engine import Engine
 from worker.labels import LABELS
-from worker.records import Decision, PreparedFilm, Record
+from worker.records import Answered, Decision, PreparedFilm, Record
 from worker.thresholds import STRANDED, in_use
 
 log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class Answered:
-    """A film's record with what its page shows."""
-
-    record: Record
-    film: PreparedFilm
-    evidence: NDArray[np.float32]
 
 
 class Screener:

@@ -1,11 +1,12 @@
 """Make a site, hold it alone, and open its database."""
 
+import errno
 import fcntl
 import hashlib
 import os
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from worker.marks import keep_marks
 from worker.store.database import open_database, require_current, upgrade
 
 _LOCK = ".lock"
+_NO_LOCKS = (errno.ENOLCK, errno.EBADF, errno.ENOTSUP, errno.ENOSYS)
 _STATUS_S = 0.5  # how long a look at the lock may take, by far
 _SQLITE_URL = 'url = "sqlite:///screen.db"'
 
@@ -76,15 +78,43 @@ def hold_site(config: Config) -> Iterator[Engine]:
             )
         os.ftruncate(descriptor, 0)
         os.pwrite(descriptor, str(os.getpid()).encode(), 0)
-        engine = open_database(config.database)
-        try:
-            upgrade(engine)
-            keep_marks(config.site, engine, datetime.now(UTC))
-            yield engine
-        finally:
-            engine.dispose()
+        with _inbox_held(config.site.inbox):
+            engine = open_database(config.database)
+            try:
+                upgrade(engine)
+                keep_marks(config.site, engine, datetime.now(UTC))
+                yield engine
+            finally:
+                engine.dispose()
     finally:
         os.close(descriptor)
+
+
+@contextmanager
+def _inbox_held(inbox: Path) -> Iterator[None]:
+    """Keep other sites from taking films out of this inbox, or out of a folder above or below.
+
+    The inbox is locked for this site alone, the folders above it together with others: so an inbox
+    inside another one is refused too. Folders above that may not be read are passed over, and so
+    are filesystems without locks (flock(2)): a claim by rename is exclusive there as well.
+    Raises SiteBusy.
+    """
+    with ExitStack() as locks:
+        for folder in (inbox.resolve(), *inbox.resolve().parents):
+            own = folder == inbox.resolve()
+            try:
+                descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+                locks.callback(os.close, descriptor)
+                fcntl.flock(descriptor, (fcntl.LOCK_EX if own else fcntl.LOCK_SH) | fcntl.LOCK_NB)
+            except BlockingIOError as error:
+                raise SiteBusy(
+                    f"another site takes its films out of {folder}"
+                    f"{'' if own else f', which holds {inbox}'}: give each site an inbox of its own"
+                ) from error
+            except OSError as error:
+                if own and error.errno not in _NO_LOCKS:
+                    raise
+        yield
 
 
 def _require_one_filesystem(config: Config) -> None:

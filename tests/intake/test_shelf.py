@@ -45,7 +45,13 @@ def test_a_long_name_is_shortened_so_that_its_sidecar_fits_and_keeps_its_extensi
 
 
 def test_an_endless_extension_is_given_up(tmp_path):
-    assert free_name(tmp_path, "f." + "x" * 250, 7, ()) == "film-7"
+    assert free_name(tmp_path, "f." + "x" * 250, 7, ()) == "film-7-1"
+
+
+def test_the_last_resort_is_free_too(tmp_path):
+    """A film named `film-7` was overwritten by the seventh, whose extension was endless."""
+    (tmp_path / "film-7-1").touch()
+    assert free_name(tmp_path, "f." + "x" * 250, 7, ()) == "film-7-2"
 
 
 def test_a_name_that_is_no_text_is_escaped_because_the_database_holds_it(tmp_path):

@@ -165,6 +165,7 @@ def backfill(
     from worker.intake.archive import archive_files
     from worker.marks import require_this_site
     from worker.pipeline import Pipeline
+    from worker.recovery import tidy
     from worker.report.site import INDEX
     from worker.screening import Screener
     from worker.site import hold_site
@@ -192,6 +193,7 @@ def backfill(
         closing(Progress(total, screener.card.labels)) as progress,
     ):
         check = require_this_site(config.site, engine)
+        tidy(config.site, engine)
         files = (found for path in paths for found in archive_files(path, unlisted))
         run_backfill(
             engine,

@@ -1,6 +1,7 @@
 """Where files end: free names in done/ and failed/, and the move there."""
 
 import errno
+import itertools
 import json
 import os
 from collections.abc import Container
@@ -23,14 +24,17 @@ def free_name(folder: Path, name: str, file_id: int, taken: Container[str]) -> s
     """
     name = display_name(Path(name))
     stem, extension = Path(name).stem, Path(name).suffix
-    for candidate in (name, f"{stem}-{file_id}{extension}", f"film-{file_id}{extension}"):
-        sidecar = candidate + SIDECAR_SUFFIX
-        if len(os.fsencode(sidecar)) > _LONGEST_NAME_BYTES:
-            continue
-        names = (candidate, sidecar)
-        if not any(each in taken or os.path.lexists(folder / each) for each in names):
-            return candidate
-    return f"film-{file_id}"
+    own = (name, f"{stem}-{file_id}{extension}", f"film-{file_id}{extension}")
+    numbered = (f"film-{file_id}-{number}" for number in itertools.count(1))
+    return next(each for each in itertools.chain(own, numbered) if _is_free(folder, each, taken))
+
+
+def _is_free(folder: Path, name: str, taken: Container[str]) -> bool:
+    """Whether a file and its sidecar can have this name."""
+    sidecar = name + SIDECAR_SUFFIX
+    if len(os.fsencode(sidecar)) > _LONGEST_NAME_BYTES:
+        return False
+    return not any(each in taken or os.path.lexists(folder / each) for each in (name, sidecar))
 
 
 def put_away(claimed: Path, target: Path) -> None:

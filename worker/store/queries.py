@@ -111,11 +111,14 @@ class RunSummary:
 
 
 def results(engine: Engine, wanted: Filter = Filter()) -> Iterator[Result]:
-    """Files that came to an end, newest first, as the filter asks."""
+    """Files that came to an end, newest first, as the filter asks.
+
+    Newest by the order in which they were recorded: the clock may have jumped.
+    """
     asked = select(RESULTS, Model.negative, Model.positive)
     asked = asked.join(File, File.id == RESULTS.c.file_id).join(Model, Model.id == File.model_id)
     asked = _restricted(asked, wanted)
-    asked = asked.order_by(RESULTS.c.finished_at.desc(), RESULTS.c.file_id.desc())
+    asked = asked.order_by(RESULTS.c.file_id.desc())
     with engine.connect() as connection:
         for row in connection.execution_options(yield_per=1000).execute(asked.limit(wanted.limit)):
             yield _result(row)

@@ -84,10 +84,16 @@ def begin_run(
 
 def end_run(engine: Engine, run_id: int, now: datetime) -> None:
     """Record the end of a run that ended in order: no film in its hands is to blame."""
+    release(engine, run_id)
+    with Session(engine) as session, session.begin():
+        session.execute(update(Run).where(Run.id == run_id).values(finished_at=now))
+
+
+def release(engine: Engine, run_id: int) -> None:
+    """Let the files in a run's hands wait again, none to blame: disk or database refused."""
     in_hand = update(File).where(File.run_id == run_id, File.state == "attempted")
     with Session(engine) as session, session.begin():
         session.execute(in_hand.values(state="waiting"))
-        session.execute(update(Run).where(Run.id == run_id).values(finished_at=now))
 
 
 def record(
