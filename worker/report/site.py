@@ -83,7 +83,7 @@ def make_folders(site: Site) -> None:
     """Make the folders below reports/, with the site's mode whatever the umask is."""
     for folder in report_folders(site):
         if not folder.is_dir():
-            folder.mkdir()
+            folder.mkdir(mode=int(site.dir_mode, 8) & 0o770)
             folder.chmod(int(site.dir_mode, 8))
 
 
