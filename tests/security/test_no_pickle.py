@@ -11,7 +11,7 @@ from tests.security.test_modes import film
 pytestmark = pytest.mark.slow
 
 # Runs `screen` with a hook that ends the process when anything is unpickled. pickle.find_class is
-# raised for every global that a pickle names; marshal.loads is how .pyc files are read, so it stays.
+# raised for every global that a pickle names.
 AUDITED = """
 import os, pickle, sys
 seen = []
