@@ -44,7 +44,7 @@ NAMES = [
     f"\x1b]0;{MARKER}\x07\x1b[2J.dcm",
     f"a\nERROR {MARKER}\r.dcm",
     f"\u202egpj.{MARKER}.dcm",
-    f"..\\..\\{MARKER}.dcm",
+    f"a\\..\\..\\{MARKER}.dcm",
     f"'); DROP TABLE files;-- {MARKER}.dcm",
     f"--help {MARKER}.dcm",
     f"😀{'😀' * 55}{MARKER}.dcm",

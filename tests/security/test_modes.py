@@ -70,7 +70,6 @@ def worked(umask, tmp_path_factory, tiny_model):
     for arguments in (
         ("watch", "--once"),
         ("backfill", labelled),
-        ("report",),
         ("evaluate", labelled, "--html", "e.html", "--json", "e.json", "--predictions", "e.csv"),
         ("classify", labelled, "--overlay", "overlays/new"),
     ):
