@@ -17,6 +17,10 @@ from tests.security.conftest import real_site
 pytestmark = pytest.mark.slow
 
 UMASKS = [0o000, 0o022, 0o027, 0o077]
+STRACE = (
+    *("strace", "-f", "--seccomp-bpf", "-qq", "-e", "signal=none"),
+    *("-e", "trace=open,openat,creat,mkdir,mkdirat", "-o"),
+)
 OPENED = re.compile(r'(?:openat\(AT_FDCWD, |open\(|creat\()"(.*)", .*O_CREAT.*, (0\d+)\) = \d')
 MADE = re.compile(r'(?:mkdir\(|mkdirat\(AT_FDCWD, )"(.*)", (0\d+)\) = 0')
 
@@ -33,11 +37,15 @@ def mode(path):
 def made_by(arguments, cwd, trace, umask):
     """Run the program under strace; the modes that it asked the system for, by path."""
     ended = subprocess.run(
-        ["strace", "-f", "-qq", "-e", "trace=open,openat,creat,mkdir,mkdirat", "-e", "signal=none",
-         "-o", trace, sys.executable, "-m", "worker", *map(str, arguments)],
-        cwd=cwd, env=screen_environment(), capture_output=True, text=True, timeout=200,
-        check=False, preexec_fn=lambda: os.umask(umask),
-    )  # fmt: skip
+        [*STRACE, trace, sys.executable, "-m", "worker", *map(str, arguments)],
+        cwd=cwd,
+        env=screen_environment(),
+        capture_output=True,
+        text=True,
+        timeout=200,
+        check=False,
+        preexec_fn=lambda: os.umask(umask),
+    )
     assert ended.returncode in (0, 3), ended.stderr
     lines = trace.read_text(errors="replace")
     found = [*OPENED.findall(lines), *MADE.findall(lines)]
