@@ -34,8 +34,8 @@ def mode(path):
     return stat.S_IMODE(path.stat(follow_symlinks=False).st_mode)
 
 
-def made_by(arguments, cwd, trace, umask):
-    """Run the program under strace; the modes that it asked the system for, by path."""
+def run(arguments, cwd, trace, umask, asked):
+    """Run the program under strace; note the mode with which each path was first made."""
     ended = subprocess.run(
         [*STRACE, trace, sys.executable, "-m", "worker", *map(str, arguments)],
         cwd=cwd,
@@ -47,12 +47,10 @@ def made_by(arguments, cwd, trace, umask):
         preexec_fn=lambda: os.umask(umask),
     )
     assert ended.returncode in (0, 3), ended.stderr
-    asked: dict[str, int] = {}
     for line in trace.read_text(errors="replace").splitlines():
         made = OPENED.search(line) or MADE.search(line)
         if made and (made[1].startswith(str(trace.parent)) or not made[1].startswith("/")):
             asked.setdefault(made[1], int(made[2], 8))  # SQLite opens again what was made for it
-    return list(asked.items())
 
 
 @pytest.fixture(scope="module", params=UMASKS, ids=lambda umask: f"umask-{umask:03o}")
@@ -66,8 +64,8 @@ def umask(request):
 def worked(umask, tmp_path_factory, tiny_model):
     """A site that has watched, filled and evaluated under this umask, and the modes asked for."""
     root = tmp_path_factory.mktemp(f"modes{umask:o}")
-    trace, asked = root / "trace", []
-    asked += made_by(["init", root / "site"], root, trace, umask)
+    trace, asked = root / "trace", {}
+    run(["init", root / "site"], root, trace, umask, asked)
     config = real_site_of(root / "site", tiny_model)
     labelled = root / "labelled"
     for number in range(8):
@@ -84,7 +82,7 @@ def worked(umask, tmp_path_factory, tiny_model):
         ("evaluate", labelled, "--html", "e.html", "--json", "e.json", "--predictions", "e.csv"),
         ("classify", labelled, "--overlay", "overlays/new"),
     ):
-        asked += made_by(arguments, config.root, trace, umask)
+        run(arguments, config.root, trace, umask, asked)
     return config, asked
 
 
@@ -110,7 +108,7 @@ def test_nothing_was_open_to_the_world_even_for_a_moment(worked, umask):
     system was asked for, less the umask."""
     _, asked = worked
     assert len(asked) > 20
-    wide = {(path, oct(bits)) for path, bits in asked if bits & ~umask & 0o007}
+    wide = {(path, oct(bits)) for path, bits in asked.items() if bits & ~umask & 0o007}
     assert wide == set()
 
 

@@ -87,10 +87,10 @@ def _line(one: "Classified") -> str:
 
 def _make_folder(folder: Path, mode: int) -> None:
     """Make a folder for films of patients: closed to the world from the first moment."""
-    if not folder.is_dir():
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        folder.mkdir(mode=mode & 0o770)
-        folder.chmod(mode)
+    missing = [each for each in (folder, *folder.parents) if not each.exists()]
+    for each in reversed(missing):
+        each.mkdir(mode=mode & 0o770)
+        each.chmod(mode)
 
 
 def _overlay_name(path: Path, sha256: str) -> str:
