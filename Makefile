@@ -4,7 +4,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 PIP := $(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: help setup demo test lint types check bench heatmaps torture clean
+.PHONY: help setup demo test lint types audit coverage check bench heatmaps torture clean
 
 help:  ## This list
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -24,7 +24,18 @@ lint: .venv/lint  ## Style
 types: .venv/lint  ## Types, strict
 	$(BIN)/mypy
 
-check: lint types test  ## Everything that must be green
+audit: .venv/audit  ## Known vulnerabilities of what is pinned; AUDIT=optional where nobody can be asked
+	$(BIN)/python .ci/audit
+
+coverage: .venv/test  ## Branches that the tests of intake, imaging, store and pipeline take: 95% each
+	$(BIN)/coverage erase
+	$(BIN)/coverage run -m pytest -q -m "not gpu" tests/intake tests/imaging tests/store \
+		tests/test_pipeline.py tests/test_daemon.py tests/test_backfill.py tests/test_stateful.py
+	$(BIN)/coverage combine -q
+	for part in 'worker/intake/*' 'worker/imaging/*' 'worker/store/*' worker/pipeline.py; do \
+		$(BIN)/coverage report --fail-under=95 --include="$$part" || exit 1; done
+
+check: lint types audit test  ## Everything that must be green
 
 bench: .venv/installed  ## Where the time goes, stage by stage
 	$(BIN)/python bench/bench.py
@@ -56,4 +67,8 @@ clean:  ## Remove what these commands made
 
 .venv/lint: .venv/installed
 	$(PIP) --editable '.[lint]'
+	@touch $@
+
+.venv/audit: .venv/installed
+	$(PIP) --editable '.[audit]'
 	@touch $@

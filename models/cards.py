@@ -3,9 +3,17 @@
 import json
 import math
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Self
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    TypeAdapter,
+    ValidationError,
+    model_validator,
+)
 
 from models.errors import ModelError
 
@@ -30,13 +38,13 @@ Labels = Annotated[tuple[Label, Label], AfterValidator(_check_labels)]
 
 
 class _Part(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class WeightsFile(_Part):
     """The safetensors file beside the card and the SHA-256 it must have."""
 
-    file: str
+    file: Annotated[str, Field(pattern="^[A-Za-z0-9_][A-Za-z0-9._-]{0,127}$")]  # never elsewhere
     sha256: Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
 
 
@@ -44,8 +52,14 @@ class InputConstants(_Part):
     """How a film becomes the model's input: squash to a square, stretch between percentiles."""
 
     size_px: Annotated[int, Field(ge=32, le=2048)]
-    low_percentile: float
-    high_percentile: float
+    low_percentile: Annotated[float, Field(ge=0, lt=100)]
+    high_percentile: Annotated[float, Field(gt=0, le=100)]
+
+    @model_validator(mode="after")
+    def _in_order(self) -> Self:
+        if self.low_percentile >= self.high_percentile:
+            raise ValueError("low_percentile must lie below high_percentile")
+        return self
 
 
 class Member(_Part):
@@ -80,6 +94,15 @@ class DecisionConstants(_Part):
     indeterminate: tuple[Probability, Probability]
     chosen_on: str
 
+    @model_validator(mode="after")
+    def _threshold_in_band(self) -> Self:
+        low, high = self.indeterminate
+        if not low <= self.threshold <= high:
+            raise ValueError(
+                f"the threshold {self.threshold} lies outside its abstention band [{low}, {high}]"
+            )
+        return self
+
 
 class GuardConstants(_Part):
     """A guard score above the threshold means: unlike the films the model was validated on."""
@@ -110,6 +133,12 @@ class Population(_Part):
     description: str
     min_age_years: float
     max_age_years: float
+
+    @model_validator(mode="after")
+    def _in_order(self) -> Self:
+        if not 0 <= self.min_age_years <= self.max_age_years:
+            raise ValueError("ages must be at least 0, and min_age_years not above max_age_years")
+        return self
 
     def includes(self, age_years: float) -> bool:
         """Whether a patient of this age belongs to it; at 5½ years one is five years old."""
@@ -171,7 +200,7 @@ def read_card(folder: Path) -> Card:
     except ValidationError as error:
         first = error.errors()[0]
         key = ".".join(str(part) for part in first["loc"])
-        raise ModelError(f"{path}: {key}: {first['msg']}") from error
+        raise ModelError(f"{path}: {key}: {first['msg'].removeprefix('Value error, ')}") from error
 
 
 def write_card(card: Card, folder: Path) -> None:

@@ -1,6 +1,9 @@
 """Read and write weights: safetensors, held to a SHA-256, no pickle."""
 
+import errno
 import hashlib
+import os
+import stat
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -33,12 +36,10 @@ def write_weights(nets: Sequence[Tensors], guard: Tensors, path: Path) -> str:
 def read_weights(path: Path, sha256: str, count: int) -> tuple[list[Tensors], Tensors]:
     """Read the tensors of `count` networks, and of the guard.
 
-    Raises ModelError when the file is missing, is not safetensors, or has another SHA-256.
+    Raises ModelError when the file is missing, a link or no regular file, has another SHA-256, is
+    not safetensors, or holds a number that is not finite.
     """
-    try:
-        data = path.read_bytes()
-    except OSError as error:
-        raise ModelError(f"cannot read the weights {path}: {error.strerror}") from error
+    data = _read(path)
     found = hashlib.sha256(data).hexdigest()
     if found != sha256:
         raise ModelError(
@@ -49,8 +50,28 @@ def read_weights(path: Path, sha256: str, count: int) -> tuple[list[Tensors], Te
         tensors = load(data)
     except SafetensorError as error:
         raise ModelError(f"{path} is not a safetensors file: {error}") from error
+    for name, tensor in tensors.items():
+        if tensor.is_floating_point() and not torch.isfinite(tensor).all():
+            raise ModelError(
+                f"{path}: the tensor '{name}' holds numbers that are not finite: a score would "
+                "mean nothing, and the guard would let everything pass; train the model again"
+            )
     nets = [_part(tensors, _prefix(number)) for number in range(count)]
     return nets, _part(tensors, _GUARD)
+
+
+def _read(path: Path) -> bytes:
+    """The bytes that are hashed and loaded, read once: nobody can exchange them in between."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+        with os.fdopen(descriptor, "rb") as file:
+            if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+                raise ModelError(f"the weights {path} are no regular file: put one there")
+            return file.read()
+    except OSError as error:
+        if error.errno == errno.ELOOP:
+            raise ModelError(f"the weights {path} are a link: put the file itself there") from error
+        raise ModelError(f"cannot read the weights {path}: {error.strerror}") from error
 
 
 def _prefix(number: int) -> str:

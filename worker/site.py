@@ -15,13 +15,14 @@ from sqlalchemy import Engine
 from worker.assets import asset
 from worker.config import CONFIG_NAME, Config, Site, load_config
 from worker.errors import ConfigError, SiteBusy, UsageError
-from worker.filesystem import is_network
+from worker.filesystem import is_network, write_atomic
 from worker.marks import keep_marks
 from worker.store.database import open_database, require_current, upgrade
 
 _LOCK = ".lock"
 _NO_LOCKS = (errno.ENOLCK, errno.EBADF, errno.ENOTSUP, errno.ENOSYS)
 _STATUS_S = 0.5  # how long a look at the lock may take, by far
+_BEFORE_CHMOD = 0o700  # folders are never open, not even for a moment
 _SQLITE_URL = 'url = "sqlite:///screen.db"'
 
 
@@ -33,7 +34,8 @@ def init_site(folder: Path) -> tuple[Config, str | None]:
     """
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise UsageError(f"{folder} is not empty: name a new or an empty folder")
-    folder.mkdir(parents=True, exist_ok=True)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    folder.mkdir(mode=_BEFORE_CHMOD, exist_ok=True)
     text = asset(CONFIG_NAME).read_text(encoding="utf-8")
     note = None
     if is_network(folder):
@@ -41,11 +43,10 @@ def init_site(folder: Path) -> tuple[Config, str | None]:
         text = text.replace(_SQLITE_URL, f'url = "sqlite:///{database}"')
         note = f"{folder} lies on a network share: the database is {database}, on this machine"
     folder.chmod(int(Site().dir_mode, 8))
-    (folder / CONFIG_NAME).write_text(text, encoding="utf-8")
+    write_atomic(folder / CONFIG_NAME, text.encode("utf-8"), int(Site().file_mode, 8))
     config = load_config(folder / CONFIG_NAME)
-    (folder / CONFIG_NAME).chmod(int(config.site.file_mode, 8))
     for path in config.site.folders:
-        path.mkdir()
+        path.mkdir(mode=_BEFORE_CHMOD)
         path.chmod(int(config.site.dir_mode, 8))
     engine = open_database(config.database, create=True)
     upgrade(engine)

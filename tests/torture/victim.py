@@ -83,8 +83,8 @@ def live(
 ) -> int:
     """One life over a site, or over an archive into it; returns its exit status.
 
-    `scratch` outlives it, and every power cut. `saw` is told of every step that it comes to. In a restless life a file is still being written
-    when it is claimed.
+    `scratch` outlives it, and every power cut. `saw` is told of every step that it comes to. In a
+    restless life a file is still being written when it is claimed.
     """
     config = load_config(root / "config.toml")
     screener = TorturedScreener(scratch)

@@ -1,6 +1,7 @@
 """Commands that look at films where they lie: `screen classify`, `screen evaluate`."""
 
 import json
+import os
 import sys
 from collections.abc import Sequence
 from contextlib import closing
@@ -13,7 +14,9 @@ import click
 
 from worker.cli.labelled import labelled_films, labels_option, score
 from worker.cli.options import EXISTING, Unlisted, chosen_config, config_option
+from worker.folders import display_name, regular_files
 from worker.records import Decision
+from worker.report.text import printable
 
 if TYPE_CHECKING:
     from models.cards import Card
@@ -25,6 +28,7 @@ if TYPE_CHECKING:
 _OUTPUT = click.Path(dir_okay=False, writable=True, path_type=Path)
 _MOST_WRONG = 12
 _THUMBNAIL_PX = 256
+_STEM_BYTES = 80  # of a film's name in that of its overlay
 
 
 @click.command()
@@ -54,12 +58,11 @@ def classify(
       screen classify films/ --json --overlay overlays/
     """
     from worker.classify import classify as run_classify
-    from worker.folders import regular_files
     from worker.screening import Screener
 
     config = chosen_config(config_file)
     if overlay:
-        overlay.mkdir(parents=True, exist_ok=True)
+        _make_folder(overlay, int(config.site.dir_mode, 8))
     unread, unlisted = 0, Unlisted()
     with closing(Screener(config, model)) as screener:
         files = chain.from_iterable(regular_files(path, unlisted) for path in paths)
@@ -78,15 +81,22 @@ def classify(
 def _line(one: "Classified") -> str:
     record = one.record
     score = "  –  " if record.decision == Decision.REFUSED else f"{record.probability:.3f}"
-    why = f"  {record.reason}: {record.message}" if record.reason else ""
-    return f"{record.decision:<13} {score}  {_printable(record.file)}{why}"
+    why = f"  {record.reason}: {printable(record.message)}" if record.reason else ""
+    return f"{record.decision:<13} {score}  {printable(record.file)}{why}"
 
 
-def _printable(name: str) -> str:
-    """A file name for a terminal: no control characters, bytes that are no UTF-8 escaped."""
-    from worker.report.text import printable
+def _make_folder(folder: Path, mode: int) -> None:
+    """Make a folder for films of patients: closed to the world from the first moment."""
+    missing = [each for each in (folder, *folder.parents) if not each.exists()]
+    for each in reversed(missing):
+        each.mkdir(mode=mode & 0o770)
+        each.chmod(mode)
 
-    return printable(name)
+
+def _overlay_name(path: Path, sha256: str) -> str:
+    """The film's name, its content, no folder; within 255 bytes whatever the name is made of."""
+    stem = os.fsdecode(os.fsencode(path.stem)[:_STEM_BYTES])
+    return f"{display_name(Path(stem))[:_STEM_BYTES]}-{sha256[:12]}.jpg"
 
 
 def _write_overlay(folder: Path, one: "Classified", card: "Card", file_mode: int) -> None:
@@ -95,7 +105,7 @@ def _write_overlay(folder: Path, one: "Classified", card: "Card", file_mode: int
 
     if one.film is None or one.evidence is None:
         return
-    name = f"{Path(one.path.name).stem[:80]}-{str(one.record.sha256)[:12]}.jpg"
+    name = _overlay_name(one.path, str(one.record.sha256))
     jpeg = blend(one.film.picture, one.evidence, card.heat_map.evidence_scale, 1.0)
     write_atomic(folder / name, jpeg, file_mode)
 
@@ -139,6 +149,7 @@ def evaluate(
     from worker.screening import Screener
 
     config = chosen_config(config_file)
+    mode = int(config.site.file_mode, 8)
     for output in (json_file, predictions, html):
         if output is not None and not output.absolute().parent.is_dir():
             raise click.UsageError(f"cannot write {output}: there is no folder {output.parent}")
@@ -149,9 +160,9 @@ def evaluate(
         click.echo(summary(evaluation))
         if json_file:
             more = details(scored, evaluation.forced.threshold, _MOST_WRONG, words)
-            _write(json_file, json.dumps(evaluation.to_json() | more, indent=2) + "\n")
+            _write(json_file, json.dumps(evaluation.to_json() | more, indent=2) + "\n", mode)
         if predictions:
-            _write(predictions, predictions_csv(scored))
+            _write(predictions, predictions_csv(scored), mode)
         if html:
             wrong = _wrong(screener, scored, config.batch.size, config.decode.max_file_mb)
             page = evaluation_page(
@@ -162,13 +173,20 @@ def evaluate(
                 band=screener.card.decision.indeterminate,
                 chosen_on=screener.card.decision.chosen_on,
             )
-            _write(html, page)
+            _write(html, page, mode)
 
 
-def _write(path: Path, text: str) -> None:
-    """Write a result as it is, whatever the platform thinks of line ends."""
-    with path.open("w", encoding="utf-8", newline="") as file:
-        file.write(text)
+def _write(path: Path, text: str, mode: int) -> None:
+    """Write a result as it is, whatever the platform thinks of line ends, not for the world.
+
+    What stands there and is no file (a terminal, a pipe) is written to, never replaced.
+    """
+    from worker.filesystem import write_atomic
+
+    if path.exists() and not path.is_file():
+        path.write_bytes(text.encode("utf-8"))
+    else:
+        write_atomic(path.resolve(), text.encode("utf-8"), mode)
 
 
 def _wrong(

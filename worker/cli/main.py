@@ -9,6 +9,7 @@ import click
 
 from worker import __version__
 from worker.errors import ScreenError
+from worker.report.text import printable
 
 _COMMANDS = {
     "init": "worker.cli.site",
@@ -82,21 +83,26 @@ def main() -> None:
     except click.ClickException as error:
         asked = getattr(error, "ctx", None)
         hint = f" See '{asked.command_path} --help'." if asked else ""
-        click.echo(f"screen: {error.format_message().rstrip('.')}.{hint}", err=True)
+        _say(f"{error.format_message().rstrip('.')}.{hint}")
         code = error.exit_code
     except click.Abort:
         click.echo("stopped", err=True)
         code = 130
     except ScreenError as error:
-        click.echo(f"screen: {error}", err=True)
+        _say(str(error))
         code = error.exit_code
     except OSError as error:
         where = f": {error.filename}" if error.filename else ""
-        click.echo(f"screen: {error.strerror or error}{where}", err=True)
+        _say(f"{error.strerror or error}{where}")
         code = 1
     except Exception as error:
         code = _model_error(error)
     sys.exit(code if isinstance(code, int) else 0)
+
+
+def _say(message: str) -> None:
+    """One line on stderr; names in it cannot command a terminal."""
+    click.echo(f"screen: {printable(message)}", err=True)
 
 
 def _model_error(error: Exception) -> int:
@@ -105,7 +111,7 @@ def _model_error(error: Exception) -> int:
 
     if not isinstance(error, ModelError):
         raise error
-    click.echo(f"screen: {error}", err=True)
+    _say(str(error))
     return error.exit_code
 
 
