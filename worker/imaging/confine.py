@@ -33,10 +33,12 @@ def confine() -> Isolation:
     imported.
     """
     parent = os.getppid()
-    prctl(PR_SET_PDEATHSIG, signal.SIGKILL)  # the parent may die without closing its socket
-    prctl(PR_SET_DUMPABLE, 0)  # no other process of this user may trace it or read its memory
-    prctl(PR_SET_NO_NEW_PRIVS, 1)
-    layers = ["no new privileges"]
+    layers = []
+    with suppress(OSError):  # however strange the kernel, films are decoded
+        prctl(PR_SET_PDEATHSIG, signal.SIGKILL)  # the parent may die without closing its socket
+        prctl(PR_SET_DUMPABLE, 0)  # no other process of this user may trace it or read its memory
+        prctl(PR_SET_NO_NEW_PRIVS, 1)
+        layers.append("no new privileges")
     if version := landlock.restrict():
         layers.append(f"Landlock {version}")
     if seccomp.restrict():

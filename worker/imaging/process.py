@@ -7,6 +7,7 @@ import socket
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import IO, BinaryIO, cast
 
@@ -18,6 +19,8 @@ from worker.records import PreparedFilm
 
 FILMS_PER_CHILD = 1000  # a child is replaced after so many: decoders leak
 START_S = 60.0  # imports take 0.5 s; a loaded machine or a cold disk takes longer
+_DYING_S = 2.0  # from closing the pipe to the end of the process, whose status names the cause
+_CHILD = ("-m", "worker.imaging.child")
 _PACKAGE_ROOT = str(Path(__file__).resolve().parents[2])
 _KEPT_ENVIRONMENT = ("PATH", "HOME", "LANG", "LC_ALL", "LD_LIBRARY_PATH", "TMPDIR")
 
@@ -39,8 +42,7 @@ class DecoderProcess:
         self._requests, requests = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with requests:
             self.process = subprocess.Popen(
-                [sys.executable, "-B", "-P", "-m", "worker.imaging.child",
-                 wire.settings_line(settings, limits)],
+                [sys.executable, "-B", "-P", *_CHILD, wire.settings_line(settings, limits)],
                 stdin=requests.fileno(),
                 stdout=subprocess.PIPE,
                 stderr=subprocess.DEVNULL,
@@ -135,7 +137,9 @@ class DecoderProcess:
         return bool(poller.poll(seconds * 1000))
 
     def _death(self) -> FilmError:
-        self.process.kill()  # it closed its pipe: dead or as good as dead
+        with suppress(subprocess.TimeoutExpired):  # it closed its pipe: let it die its own death
+            self.process.wait(_DYING_S)
+        self.process.kill()
         code = self.process.wait()
         if code == -signal.SIGXCPU:
             return DecoderTimeout(f"used more than {self._limits.timeout_s:g} s of CPU time")
