@@ -5,10 +5,12 @@ import struct
 import tracemalloc
 import zipfile
 import zlib
+from pathlib import Path
 
 import cv2
 import numpy as np
 import pydicom
+import pydicom.data
 import pytest
 from PIL import Image
 
@@ -267,6 +269,12 @@ def test_a_segmented_palette_is_shown(dicom):
     line = struct.pack("<3H", 0, 1, 0) + struct.pack("<3H", 1, 4095, 65_535)
     film = decode(palette(dicom, 4096, line, segmented=True))
     assert film.pixels.max() > 0.9
+
+
+@pytest.mark.parametrize("name", ["gdcm-US-ALOKA-16.dcm", "gdcm-US-ALOKA-16_big.dcm"])
+def test_real_segmented_palettes_are_shown_in_either_byte_order(name):
+    film = decode(Path(pydicom.data.get_testdata_file(name, download=False)).read_bytes())
+    assert film.notes == ("colour picture: its luminance is taken",)
 
 
 @pytest.mark.parametrize("kind", sorted(SEGMENTS))

@@ -48,12 +48,13 @@ def _check_segments(ds: Dataset) -> None:
     Indirect segments repeat others, and a few bytes of them fill any memory: no film has been seen
     that uses them.
     """
+    word = "<u2" if UID(ds.file_meta.TransferSyntaxUID).is_little_endian else ">u2"
     for colour in ("Red", "Green", "Blue"):
         data = ds.get(f"Segmented{colour}PaletteColorLookupTableData")
         if not data:
             continue
         bits = int(ds[f"{colour}PaletteColorLookupTableDescriptor"].value[2])
-        numbers = np.frombuffer(data, np.uint8 if bits == 8 else "<u2")
+        numbers = np.frombuffer(data, np.uint8 if bits == 8 else word)
         entries = at = 0
         while at + 1 < min(numbers.size, 3 * _MOST_ENTRIES):
             kind, length = int(numbers[at]), int(numbers[at + 1])
