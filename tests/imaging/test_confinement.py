@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from worker import doctor
 from worker.errors import (
     CorruptFile,
     DecoderCrashed,
@@ -19,7 +20,7 @@ from worker.errors import (
     FilmError,
     TooLarge,
 )
-from worker.imaging import confine, kernel, landlock, prepare, process, seccomp
+from worker.imaging import confine, kernel, landlock, prepare, process, sandbox, seccomp
 from worker.imaging.decode import decode
 from worker.imaging.limits import DecodeLimits
 from worker.imaging.sandbox import DecoderPool, isolation
@@ -389,3 +390,22 @@ def test_confined_children_see_what_this_process_sees(settings, shared_data, tmp
             assert found.picture == picture, path.name
             assert (found.tags, found.notes) == (expected.tags, expected.notes), path.name
             assert found.refusal == expected.refusal, path.name
+
+
+# What the doctor says
+
+
+def test_the_doctor_says_what_confines_decoders_here(site):
+    finding = doctor._isolation(site)
+    assert finding.ok
+    assert "seccomp" in finding.found
+    assert finding.mend is None
+
+
+def test_the_doctor_says_what_a_hostile_film_could_do_and_how_to_mend_it(site, monkeypatch):
+    weak = confine.Isolation(("no new privileges",), ("open files", "use the network"))
+    monkeypatch.setattr(sandbox, "isolation", lambda _: weak)
+    finding = doctor._isolation(site)
+    assert not finding.ok
+    assert finding.found == "no new privileges; a hostile film could open files, use the network"
+    assert "Landlock 6" in finding.mend
