@@ -3,9 +3,9 @@
 import hashlib
 import importlib.util
 import os
+import signal
 import socket
 import struct
-import threading
 from pathlib import Path
 
 import numpy as np
@@ -226,7 +226,7 @@ def test_an_answer_that_lies_ready_before_the_question_is_thrown_away(obedient, 
     )
     assert str(error_of(pool, hostile(later))) == "done"
     (pid,) = pool.pids()
-    threading.Event().wait(0.5)
+    assert pool._feeders[0]._child._poll(WAIT_S)  # it has spoken
     assert pool.submit(film).result(WAIT_S).format == "JPEG"
     assert pool.pids() != [pid]
 
@@ -342,6 +342,16 @@ def test_confining_puts_up_every_wall_and_tries_them(monkeypatch):
     found = confine.confine()
     assert found.layers == ("Landlock 3", "seccomp")
     assert {"open files", "start processes"} <= set(found.gaps)
+
+
+def test_only_what_was_put_up_is_named(monkeypatch):
+    told = []
+    monkeypatch.setattr(confine, "prctl", lambda *what: told.append(what))
+    for module in (confine.landlock, confine.seccomp):
+        monkeypatch.setattr(module, "restrict", lambda: 0)
+    monkeypatch.setattr(confine, "_gaps", lambda _: iter(()))
+    assert confine.confine() == confine.Isolation(("no new privileges",), ())
+    assert told == [(1, signal.SIGKILL), (4, 0), (38, 1)]
 
 
 def test_a_failed_call_is_an_error_with_its_number():

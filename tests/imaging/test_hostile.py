@@ -332,3 +332,31 @@ def test_memory_that_runs_out_is_too_large(jpeg, monkeypatch, error):
     monkeypatch.setattr(decode_module, "decode_raster", fail)
     with pytest.raises(TooLarge):
         decode(jpeg)
+
+
+@pytest.mark.parametrize("tags", [{"PhotometricInterpretation": "RGB"}, {"HighBit": 3}])
+def test_pixels_that_contradict_their_tags_are_corrupt(dicom, tags):
+    with pytest.raises(CorruptFile):
+        decode(dicom(**tags))
+
+
+def test_padding_that_covers_the_whole_film_is_ignored(dicom):
+    film = decode(dicom(np.full((128, 128), 5, np.uint16), PixelPaddingValue=5))
+    assert "PixelPaddingValue covers the whole film: ignored" in film.notes
+
+
+def test_a_signed_film_with_padding_written_as_unsigned(dicom):
+    stored = np.tile(np.arange(-64, 64, dtype=np.int16), (128, 1))
+    tags = {"BitsStored": 16, "HighBit": 15, "WindowCenter": 0, "WindowWidth": 128}
+    film = decode(dicom(stored, PixelPaddingValue=-64, **tags))
+    assert film.pixels[:, 0].max() == 0
+
+
+def test_identity_beside_monochrome1_is_noted(dicom):
+    film = decode(dicom(PhotometricInterpretation="MONOCHROME1", PresentationLUTShape="IDENTITY"))
+    assert "MONOCHROME1 with PresentationLUTShape IDENTITY: taken as MONOCHROME1" in film.notes
+
+
+def test_a_rescale_beyond_all_numbers_is_corrupt(dicom):
+    with pytest.raises(CorruptFile, match="no numbers"):
+        decode(dicom(RescaleSlope="1e300", RescaleIntercept="1e300"))
