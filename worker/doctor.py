@@ -38,6 +38,7 @@ def examine(config: Config) -> Iterator[Finding]:
     yield Finding("screen", f"{__version__}, Python {platform.python_version()}")
     yield from _packages()
     yield from _decoders()
+    yield from _guarded("decoder isolation", lambda: _isolation(config))
     yield from _guarded("device and model", lambda: _model(config))
     yield from _guarded("threshold", lambda: _threshold(config))
     there = [folder for folder in config.site.folders if folder.is_dir()]
@@ -80,6 +81,24 @@ def _version(name: str) -> str | None:
         return version(name)
     except PackageNotFoundError:
         return None
+
+
+def _isolation(config: Config) -> Finding:
+    """What a decoder process, started now, finds that it cannot do."""
+    from worker.imaging.limits import DecodeLimits
+    from worker.imaging.sandbox import isolation
+
+    found = isolation(DecodeLimits.from_config(config.decode))
+    gaps = f"; a hostile film could {', '.join(found.gaps)}" if found.gaps else ""
+    return Finding(
+        "decoder isolation",
+        ", ".join(found.layers) + gaps,
+        not found.gaps,
+        "run on x86_64 or aarch64 with seccomp, or on a kernel with Landlock 6; in a container, "
+        "let its profile pass both"
+        if found.gaps
+        else None,
+    )
 
 
 def _model(config: Config) -> Finding:

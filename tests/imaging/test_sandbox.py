@@ -1,13 +1,11 @@
 """A hostile film harms itself: the child that decodes it may die, the others never notice."""
 
 import errno
-import fcntl
 import os
 import signal
 import struct
 import subprocess
 import sys
-import termios
 import threading
 import time
 import zlib
@@ -29,9 +27,10 @@ from worker.errors import (
     TooLarge,
     UnreadableFile,
 )
-from worker.imaging import prepare, wire
+from worker.imaging import prepare
 from worker.imaging.decode import decode
 from worker.imaging.limits import DecodeLimits
+from worker.imaging.process import DecoderProcess
 from worker.imaging.sandbox import DecoderPool
 from worker.records import PreparedFilm, Reason
 
@@ -110,27 +109,35 @@ def test_errors_keep_their_kind_and_their_words(pool, tmp_path):
     assert str(error) == "the content is neither JPEG, PNG nor DICOM"
 
 
-def _hold(pool, path):
-    """Give a stopped child a film and return once it lies in its pipe."""
+@pytest.fixture
+def asked(monkeypatch):
+    """Set when a film has been handed to a child."""
+    asked = threading.Event()
+
+    def ask(child, film, hand_over=DecoderProcess.ask):
+        given = hand_over(child, film)
+        asked.set()
+        return given
+
+    monkeypatch.setattr(DecoderProcess, "ask", ask)
+    return asked
+
+
+def _hold(pool, path, asked):
+    """Give a stopped child a film and return once it lies in its socket."""
     (pid,) = pool.pids()
     os.kill(pid, signal.SIGSTOP)
     state = Path(f"/proc/{pid}/stat")  # the signal takes a moment: the child could still read
     wait_until(lambda: state.read_text().rpartition(")")[2].split()[0] == "T")
+    asked.clear()
     future = pool.submit(path)
-    request = len(wire.request(path))
-    pipe = os.open(f"/proc/{pid}/fd/0", os.O_RDONLY | os.O_NONBLOCK)
-    try:
-        wait_until(
-            lambda: struct.unpack("i", fcntl.ioctl(pipe, termios.FIONREAD, b"\0" * 4))[0] >= request
-        )
-    finally:
-        os.close(pipe)
+    assert asked.wait(WAIT_S)
     return pid, future
 
 
-def test_a_killed_child_is_a_crash_with_its_signal_and_is_replaced(lone_pool, film):
+def test_a_killed_child_is_a_crash_with_its_signal_and_is_replaced(lone_pool, film, asked):
     lone_pool.submit(film).result(WAIT_S)
-    pid, future = _hold(lone_pool, film)
+    pid, future = _hold(lone_pool, film, asked)
     os.kill(pid, signal.SIGKILL)
     error = future.exception(WAIT_S)
     assert isinstance(error, DecoderCrashed)
@@ -140,9 +147,9 @@ def test_a_killed_child_is_a_crash_with_its_signal_and_is_replaced(lone_pool, fi
     assert lone_pool.pids() != [pid]
 
 
-def test_a_hanging_child_is_a_timeout_and_is_replaced(lone_pool, film):
+def test_a_hanging_child_is_a_timeout_and_is_replaced(lone_pool, film, asked):
     lone_pool.submit(film).result(WAIT_S)
-    pid, future = _hold(lone_pool, film)
+    pid, future = _hold(lone_pool, film, asked)
     assert isinstance(future.exception(WAIT_S), DecoderTimeout)
     with pytest.raises(ProcessLookupError):
         os.kill(pid, 0)  # dead and reaped
@@ -220,10 +227,10 @@ def test_a_child_is_replaced_after_its_share_of_films(lone_pool, film, monkeypat
     assert len(set(pids)) == 2
 
 
-def test_closing_cancels_what_waits_and_reaps_the_children(settings, limits, film):
+def test_closing_cancels_what_waits_and_reaps_the_children(settings, limits, film, asked):
     pool = DecoderPool(settings, limits, processes=1)
     pool.submit(film).result(WAIT_S)
-    pid, held = _hold(pool, film)
+    pid, held = _hold(pool, film, asked)
     waiting = pool.submit(film)
     pool.close()
     pool.close()
@@ -241,6 +248,7 @@ ORPHAN = """
 import sys, time
 from pathlib import Path
 from worker.imaging.limits import DecodeLimits, PrepareSettings
+from worker.imaging.process import DecoderProcess
 from worker.imaging.sandbox import DecoderPool
 pool = DecoderPool(PrepareSettings(224, 0.5, 99.5, 512, 85), DecodeLimits(), 1)
 pool.submit(Path(sys.argv[1])).result(60)
@@ -271,41 +279,6 @@ def _runs(pid):
         return Path(f"/proc/{pid}/stat").read_text().split(")")[1].split()[0] != "Z"
     except (FileNotFoundError, ProcessLookupError):
         return False
-
-
-@pytest.mark.parametrize(
-    "line",
-    [
-        b"",
-        b"[]",
-        b"nonsense",
-        b'{"picture_bytes": -1}',
-        b'{"picture_bytes": 99999999999}',
-        b'{"picture_bytes": "5"}',
-        b"[" * 50_000,
-    ],
-)
-def test_a_header_that_makes_no_sense_is_not_believed(settings, line):
-    with pytest.raises(wire.BadAnswer):
-        wire.parse_header(line, settings)
-
-
-def test_a_child_cannot_invent_outcomes(settings, pool, film):
-    prepared = pool.submit(film).result(WAIT_S)
-    header, model_input, picture = wire.film_answer(prepared)
-    for change in (
-        (b'"rows": 256', b'"rows": "256"'),
-        (b'"refusal": null', b'"refusal": {"reason": "because", "message": ""}'),
-        (b'"modality": null', b'"modality": ["x"]'),
-    ):
-        parsed = wire.parse_header(header.replace(*change), settings)
-        with pytest.raises(wire.BadAnswer):
-            wire.parse_film(parsed, model_input + picture, settings)
-    nan = np.full((224, 224), np.nan, "<f4").tobytes()
-    with pytest.raises(wire.BadAnswer):
-        wire.parse_film(wire.parse_header(header, settings), nan + picture, settings)
-    unknown = wire.parse_header(b'{"error": "no-such-slug", "message": "x"}', settings)
-    assert isinstance(unknown.error, FilmError)
 
 
 def test_limits_come_from_the_configuration():

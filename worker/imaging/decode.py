@@ -7,7 +7,14 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from worker.errors import CorruptFile, FilmError, NotAFilm, TooLarge, TruncatedFile
+from worker.errors import (
+    CorruptFile,
+    FilmError,
+    NotAFilm,
+    TooLarge,
+    TruncatedFile,
+    UnsupportedTransferSyntax,
+)
 from worker.imaging.dicom import decode_dicom
 from worker.imaging.limits import DecodeLimits
 from worker.imaging.polarity import looks_inverted
@@ -35,6 +42,10 @@ def decode(data: bytes, limits: DecodeLimits | None = None) -> Film:
         raise
     except MemoryError as error:
         raise TooLarge("the film needs more memory than [decode] memory_mb allows") from error
+    except ImportError as error:  # in a confined child nothing can be loaded any more
+        raise UnsupportedTransferSyntax(
+            "a library that this film needs cannot be loaded: try 'screen doctor'"
+        ) from error
     except Exception as error:  # decoders raise whatever they like; this is the one broad catch
         if isinstance(error, cv2.error) and error.code == cv2.Error.STS_NO_MEM:
             raise TooLarge("the film needs more memory than [decode] memory_mb allows") from error

@@ -132,6 +132,11 @@ def _check_frame(ds: Dataset, syntax: str, limits: DecodeLimits) -> None:
     if size is None:
         return None
     limits.check_picture(size.rows, size.columns, size.samples)
+    if size.rows > ds.Rows or size.columns > ds.Columns:
+        raise CorruptFile(
+            f"the compressed picture has {size.rows} × {size.columns} pixels, its tags say "
+            f"{ds.Rows} × {ds.Columns}"
+        )
     if syntax == _EXTENDED and size.bits > 8 and not importlib.util.find_spec("libjpeg"):
         raise UnsupportedTransferSyntax(f"12-bit {uid.name} needs the GPL decoder: {_GPL_EXTRA}")
     return None
@@ -156,4 +161,4 @@ def _codestream_size(frame: bytes, syntax: str) -> rasterwalk.Size | None:
         if not rasterwalk.jpeg_is_complete(source):
             raise TruncatedFile("the compressed picture in the DICOM file is cut short")
         return rasterwalk.jpeg_size(source)
-    return rasterwalk.jpeg2000_size(source)
+    return rasterwalk.jpeg2000_size(source, max(0, frame.find(rasterwalk.JPEG2000_START)))

@@ -20,6 +20,7 @@ Mask = NDArray[np.bool_]
 
 _LUMA = np.array([0.299, 0.587, 0.114], dtype=np.float32)  # ITU-R BT.601, as PS3.3 C.7.6.3.1.2
 _PERCENTILES = (0.5, 99.5)
+_MOST_ENTRIES = 65_536  # of a palette (PS3.3 C.7.6.3.1.5)
 _SAMPLE = 1_000_000  # pixels that percentiles are taken from
 
 
@@ -32,12 +33,37 @@ def render(ds: Dataset) -> tuple[Pixels, list[str]]:
     stored = pixel_array(ds, index=0)
     photometric = text(ds, "PhotometricInterpretation")
     if photometric == "PALETTE COLOR":
+        _check_segments(ds)
         stored = apply_color_lut(stored, ds)
     if stored.ndim == 3:
         return _luminance(stored, ds), ["colour picture: its luminance is taken"]
     if not photometric.startswith("MONOCHROME"):
         raise CorruptFile(f"PhotometricInterpretation {photometric!r} with one sample per pixel")
     return _grey(_used_bits(stored, ds), ds)
+
+
+def _check_segments(ds: Dataset) -> None:
+    """Raise CorruptFile for a palette in segments (PS3.3 C.7.9.2) that would unfold without bound.
+
+    Indirect segments repeat others, and a few bytes of them fill any memory: no film has been seen
+    that uses them.
+    """
+    word = "<u2" if UID(ds.file_meta.TransferSyntaxUID).is_little_endian else ">u2"
+    for colour in ("Red", "Green", "Blue"):
+        data = ds.get(f"Segmented{colour}PaletteColorLookupTableData")
+        if not data:
+            continue
+        bits = int(ds[f"{colour}PaletteColorLookupTableDescriptor"].value[2])
+        numbers = np.frombuffer(data, np.uint8 if bits == 8 else word)
+        entries = at = 0
+        while at + 1 < min(numbers.size, 3 * _MOST_ENTRIES):
+            kind, length = int(numbers[at]), int(numbers[at + 1])
+            entries += length
+            at += 2 + (length if kind == 0 else 1)  # 0: the entries, 1: the end of a line to it
+            if kind > 1 or entries > _MOST_ENTRIES:
+                raise CorruptFile("a palette in segments that are indirect or too many")
+        if at < numbers.size - 1:
+            raise CorruptFile("a palette in segments that are indirect or too many")
 
 
 def _luminance(stored: Stored, ds: Dataset) -> Pixels:

@@ -8,6 +8,7 @@ from PIL import Image
 from worker.errors import CorruptFile
 
 Pixels = NDArray[np.float32]
+Levels = NDArray[np.uint8]
 
 PREPARE_VERSION = 1  # raise it whenever decoding or preparing changes any pixel
 
@@ -51,6 +52,11 @@ def display_picture(pixels: Pixels, longest_side_px: int, quality: int) -> bytes
 
     Raises CorruptFile when the picture cannot be encoded.
     """
+    return encode_picture(display_levels(pixels, longest_side_px), quality)
+
+
+def display_levels(pixels: Pixels, longest_side_px: int) -> Levels:
+    """A film no longer than `longest_side_px` in 8-bit grey levels: uint8 (rows, columns)."""
     longest = max(pixels.shape)
     if longest > longest_side_px:
         scale = longest_side_px / longest
@@ -58,8 +64,13 @@ def display_picture(pixels: Pixels, longest_side_px: int, quality: int) -> bytes
         pixels = np.asarray(
             cv2.resize(pixels, (columns, rows), interpolation=cv2.INTER_AREA), dtype=np.float32
         )
-    grey = np.clip(pixels * 255 + 0.5, 0, 255).astype(np.uint8)
-    done, jpeg = cv2.imencode(".jpg", grey, [cv2.IMWRITE_JPEG_QUALITY, quality])
+    levels: Levels = np.clip(pixels * 255 + 0.5, 0, 255).astype(np.uint8)
+    return levels
+
+
+def encode_picture(levels: Levels, quality: int) -> bytes:
+    """Grey levels, uint8 (rows, columns), as a JPEG. Raises CorruptFile when that fails."""
+    done, jpeg = cv2.imencode(".jpg", levels, [cv2.IMWRITE_JPEG_QUALITY, quality])
     if not done:
-        raise CorruptFile(f"cannot encode a picture of {grey.shape} pixels for the report")
+        raise CorruptFile(f"cannot encode a picture of {levels.shape} pixels for the report")
     return jpeg.tobytes()

@@ -3,74 +3,101 @@
 import os
 import select
 import signal
+import socket
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
-from typing import IO, cast
+from typing import IO, BinaryIO, cast
 
 from worker.errors import DecoderCrashed, DecoderTimeout, FilmError
-from worker.imaging import wire
+from worker.imaging import handover, wire
+from worker.imaging.confine import Isolation
 from worker.imaging.limits import DecodeLimits, PrepareSettings
 from worker.records import PreparedFilm
 
 FILMS_PER_CHILD = 1000  # a child is replaced after so many: decoders leak
 START_S = 60.0  # imports take 0.5 s; a loaded machine or a cold disk takes longer
+_DYING_S = 2.0  # from closing the pipe to the end of the process, whose status names the cause
+_CHILD = ("-m", "worker.imaging.child")
 _PACKAGE_ROOT = str(Path(__file__).resolve().parents[2])
 _KEPT_ENVIRONMENT = ("PATH", "HOME", "LANG", "LC_ALL", "LD_LIBRARY_PATH", "TMPDIR")
 
 
+class AskAnother(Exception):
+    """What this child said may be the doing of an earlier film: a new child is to be asked."""
+
+
 class DecoderProcess:
-    """One decoder process and the pipes to it."""
+    """One decoder process, the socket that takes films to it and the pipe that brings answers."""
 
     def __init__(self, settings: PrepareSettings, limits: DecodeLimits) -> None:
         self._settings, self._limits = settings, limits
         self._films = 0
         self.is_spent = False
+        self.isolation: Isolation | None = None  # as the child found it, once it is ready
+        self._token = b""
         self._buffer = bytearray()
-        self.process = subprocess.Popen(
-            [sys.executable, "-B", "-P", "-m", "worker.imaging.child",
-             wire.settings_line(settings, limits)],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            start_new_session=True,  # Ctrl-C is for the parent to handle
-            bufsize=0,
-            env=_environment(limits),
-        )  # fmt: skip
-        self._requests = cast("IO[bytes]", self.process.stdin)
+        self._requests, requests = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        with requests:
+            self.process = subprocess.Popen(
+                [sys.executable, "-B", "-P", *_CHILD, wire.settings_line(settings, limits)],
+                stdin=requests.fileno(),
+                stdout=subprocess.PIPE,
+                stderr=subprocess.DEVNULL,
+                start_new_session=True,  # Ctrl-C is for the parent to handle
+                bufsize=0,
+                env=_environment(limits),
+            )  # fmt: skip
+        self._requests.shutdown(socket.SHUT_RD)  # nothing comes back that way, descriptors least
         self._answers = cast("IO[bytes]", self.process.stdout)
 
     def is_ready(self) -> bool:
-        """Wait until the child has imported its libraries; false when it never does."""
+        """Wait until the child is loaded and confined; false when it never is."""
         try:
-            return self._read_line(time.monotonic() + START_S) + b"\n" == wire.READY
+            self.isolation = wire.parse_ready(self._read_line(time.monotonic() + START_S))
         except (DecoderCrashed, DecoderTimeout, wire.BadAnswer):
             return False
+        return True
 
-    def ask(self, path: Path) -> bool:
-        """Hand over one film; false when the child had died before."""
+    def ask(self, film: BinaryIO) -> bool:
+        """Hand over one open film; false when the child had died or spoken unasked before."""
+        self._token = handover.new_token()
+        descriptor = film.fileno()
+        size = os.fstat(descriptor).st_size
         try:
-            self._requests.write(wire.request(path))
-        except BrokenPipeError:
+            if self._buffer or self._poll(0):
+                raise BrokenPipeError("the pipe is not silent")
+            handover.send_request(self._requests, handover.Request(self._token, descriptor, size))
+        except OSError:
+            self.is_spent = True
             return False
         self._films += 1
         return True
 
-    def answer(self) -> PreparedFilm:
-        """Wait for the film asked for; raises what FilmError is due, then is spent if it died."""
+    def answer(self, film: BinaryIO) -> PreparedFilm:
+        """Wait for the film asked for; raises what FilmError is due, then is spent if it died.
+
+        Raises AskAnother where an earlier film may be to blame, and OSError where disk or share is.
+        """
         deadline = time.monotonic() + self._limits.timeout_s
         self.is_spent = True
         try:
-            header = wire.parse_header(self._read_line(deadline), self._settings)
+            header = wire.parse_header(self._read_line(deadline), self._token, self._settings)
+            if header.unreadable:
+                _read_through(film)  # whether it is so, a child is not believed
+                raise AskAnother("the decoder could not read a film that can be read")
             blobs = self._read(header.blob_bytes, deadline)
-            film = header.error or wire.parse_film(header, blobs, self._settings)
+            prepared = header.error or wire.parse_film(header, blobs, self._settings)
+        except wire.OtherAnswer as error:
+            raise AskAnother("the decoder answered a question that was not asked") from error
         except wire.BadAnswer as error:
             raise DecoderCrashed("the decoder gave an answer that makes no sense") from error
         self.is_spent = header.last or self._films >= FILMS_PER_CHILD or bool(self._buffer)
-        if isinstance(film, (FilmError, OSError)):
-            raise film
-        return film
+        if isinstance(prepared, FilmError):
+            raise prepared
+        return prepared
 
     def end(self) -> None:
         """Kill and reap the process, close the pipes."""
@@ -96,23 +123,35 @@ class DecoderProcess:
         return blobs
 
     def _receive(self, deadline: float) -> None:
-        fd = self._answers.fileno()
-        poller = select.poll()  # not select(): it fails beyond 1024 open files
-        poller.register(fd, select.POLLIN)
-        if not poller.poll(max(0.0, deadline - time.monotonic()) * 1000):
+        if not self._poll(max(0.0, deadline - time.monotonic())):
             raise DecoderTimeout(f"not decoded within {self._limits.timeout_s:g} s")
-        data = os.read(fd, 1 << 16)
+        data = os.read(self._answers.fileno(), 1 << 16)
         if not data:
             raise self._death()
         self._buffer += data
 
+    def _poll(self, seconds: float) -> bool:
+        """Wait until the child has said something or has closed its pipe; whether it has."""
+        poller = select.poll()  # not select(): it fails beyond 1024 open files
+        poller.register(self._answers.fileno(), select.POLLIN)
+        return bool(poller.poll(seconds * 1000))
+
     def _death(self) -> FilmError:
-        self.process.kill()  # it closed its pipe: dead or as good as dead
+        with suppress(subprocess.TimeoutExpired):  # it closed its pipe: let it die its own death
+            self.process.wait(_DYING_S)
+        self.process.kill()
         code = self.process.wait()
         if code == -signal.SIGXCPU:
             return DecoderTimeout(f"used more than {self._limits.timeout_s:g} s of CPU time")
         what = f"signal {-code}" if code < 0 else f"exit status {code}"
         return DecoderCrashed(f"the decoder process died with {what}")
+
+
+def _read_through(film: BinaryIO) -> None:
+    """Read a film to its end; raises the OSError that disk or share has for it."""
+    film.seek(0)
+    while film.read(1 << 20):
+        pass
 
 
 def _environment(limits: DecodeLimits) -> dict[str, str]:

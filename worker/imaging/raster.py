@@ -15,6 +15,7 @@ from worker.records import Film
 
 Levels = NDArray[np.integer | np.floating]
 
+_MOST_SCANS = 100  # encoders write about ten; a 100 kB file of thousands costs minutes
 _COLOUR_TOLERANCE = 12  # levels of 255 between channels that JPEG alone explains in a grey film
 
 # JPEG: what viewers show, EXIF orientation applied. PNG: alpha is wanted, so nothing is turned.
@@ -38,6 +39,8 @@ def decode_raster(data: bytes, limits: DecodeLimits) -> Film:
     if size is None or not size.rows or not size.columns:
         raise CorruptFile(f"the {kind} has no usable picture header")
     limits.check_picture(size.rows, size.columns, size.samples)
+    if kind is Kind.JPEG and rasterwalk.jpeg_scans(source) > _MOST_SCANS:
+        raise CorruptFile(f"the JPEG has more than {_MOST_SCANS} scans")
     stored = cv2.imdecode(np.frombuffer(data, np.uint8), _FLAGS[kind])  # (rows, columns[, BGR[A]])
     if stored is None or stored.size == 0:
         raise CorruptFile(f"the {kind} cannot be decoded")

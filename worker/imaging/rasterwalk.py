@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from worker.imaging.source import Source
 
 PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
+JPEG2000_START = b"\xff\x4f\xff\x51"  # SOC and SIZ; some files wrap them in JP2 boxes
 _MAX_SEGMENTS = 100_000  # a bound on work; real films have some tens
 
 _SOI, _EOI, _SOS = 0xD8, 0xD9, 0xDA
@@ -42,6 +43,11 @@ def jpeg_size(source: Source, start: int = 0) -> Size | None:
             bits, rows, columns, samples = struct.unpack(">BHHB", header)
             return Size(rows, columns, samples, bits)
     return None
+
+
+def jpeg_scans(source: Source, start: int = 0) -> int:
+    """How many scans a JPEG has: each may cost a decoder a pass over the whole picture."""
+    return sum(marker == _SOS for marker, _ in _segments(source, start))
 
 
 def jpeg_is_complete(source: Source, start: int = 0) -> bool:
@@ -110,10 +116,10 @@ def png_is_complete(source: Source) -> bool:
     return True  # no film has so many chunks: let the decoder say so
 
 
-def jpeg2000_size(source: Source) -> Size | None:
+def jpeg2000_size(source: Source, start: int = 0) -> Size | None:
     """The SIZ segment of a JPEG 2000 codestream (ISO 15444-1 A.5.1); `None` for anything else."""
-    head = source.read_at(0, 43)
-    if len(head) < 43 or head[:4] != b"\xff\x4f\xff\x51":
+    head = source.read_at(start, 43)
+    if len(head) < 43 or head[:4] != JPEG2000_START:
         return None
     width, height, left, top = struct.unpack(">4I", head[8:24])
     samples, depth = struct.unpack(">HB", head[40:43])

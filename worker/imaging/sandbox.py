@@ -6,12 +6,15 @@ from concurrent.futures import Future
 from pathlib import Path
 from types import TracebackType
 
-from worker.errors import DecoderUnavailable, FilmError
+from worker.errors import DecoderCrashed, DecoderUnavailable, FilmError
+from worker.filesystem import open_film
+from worker.imaging.confine import Isolation
 from worker.imaging.limits import DecodeLimits, PrepareSettings
-from worker.imaging.process import DecoderProcess
+from worker.imaging.process import AskAnother, DecoderProcess
 from worker.records import PreparedFilm
 
-_START_TRIES = 2
+_TRIES = 2  # the child at hand, then a new one
+_ANY_SETTINGS = PrepareSettings(1, 0, 100, 1, 85)  # for a child that gets no film
 
 _Job = tuple[Path, "Future[PreparedFilm]"]
 
@@ -72,6 +75,20 @@ class DecoderPool:
         self.close()
 
 
+def isolation(limits: DecodeLimits) -> Isolation:
+    """What a decoder process says of its own confinement, here and now.
+
+    Raises DecoderUnavailable when it does not start.
+    """
+    child = DecoderProcess(_ANY_SETTINGS, limits)
+    try:
+        if child.is_ready() and child.isolation is not None:
+            return child.isolation
+    finally:
+        child.end()
+    raise DecoderUnavailable("the decoder processes do not start")
+
+
 def _cancel_waiting(jobs: "queue.SimpleQueue[_Job | None]") -> None:
     while True:
         try:
@@ -121,23 +138,25 @@ class _Feeder(threading.Thread):
         self._drop()
 
     def _decode(self, path: Path) -> PreparedFilm:
-        for _ in range(_START_TRIES):
-            child = self._ready_child()
-            if child.ask(path):
-                break
-            self._drop()  # it died between two films: no film is to blame
-        else:
-            raise DecoderUnavailable("the decoder processes die before they are given a film")
-        try:
-            film = child.answer()
-        except FilmError as error:
-            if self._stopped:
-                raise DecoderUnavailable("the decoder pool was closed") from error
-            raise
-        finally:
-            if child.is_spent:
-                self._drop()
-        return film
+        doubt: AskAnother | None = None
+        with open_film(path, self._limits.max_file_bytes) as film:
+            for _ in range(_TRIES):
+                child = self._ready_child()
+                try:
+                    if child.ask(film):
+                        return child.answer(film)
+                except AskAnother as error:
+                    doubt = error
+                except FilmError as error:
+                    if self._stopped:
+                        raise DecoderUnavailable("the decoder pool was closed") from error
+                    raise
+                finally:
+                    if child.is_spent:
+                        self._drop()
+        if doubt is not None:  # of a new child too: the film itself does it
+            raise DecoderCrashed(str(doubt)) from doubt
+        raise DecoderUnavailable("the decoder processes die before they are given a film")
 
     def _ready_child(self) -> DecoderProcess:
         if self._child is not None and self._child.process.poll() is not None:

@@ -1,29 +1,47 @@
 """The language between the pool and its decoder children: a JSON line, then raw bytes.
 
-No pickle: the parent trusts nothing that a child says. Every size and type is checked here.
+No pickle, and no picture that the parent would have to decode: the parent trusts nothing that a
+child says. Every size and type is checked here.
 """
 
 import json
-import os
 from dataclasses import asdict, dataclass, fields
-from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from worker.errors import FilmError, film_error
+from worker.errors import (
+    CorruptFile,
+    FilmError,
+    NoPixelData,
+    NotAFilm,
+    TooLarge,
+    TruncatedFile,
+    UnsupportedTransferSyntax,
+    film_error,
+)
+from worker.imaging.confine import Isolation
 from worker.imaging.limits import DecodeLimits, PrepareSettings
-from worker.records import PreparedFilm, Reason, Refusal, Tags
+from worker.imaging.prepare import encode_picture
+from worker.records import Film, PreparedFilm, Reason, Refusal, Tags
 
-READY = b"ready\n"  # a child says so when its libraries are loaded
 HEADER_BYTES = 65_536  # the longest header line
 _MESSAGE_CHARS, _NOTE_CHARS, _TAG_CHARS, _MAX_NOTES = 500, 300, 64, 20
 _FLOAT_BYTES, _DIGEST_CHARS = 4, 64
 _SIDE_PX = 2**31 - 1
+_OLDEST_YEARS = 1000.0
+_OWN_ERRORS = (  # all that decoding raises; what happens to files is not for a child to say
+    NotAFilm, TruncatedFile, CorruptFile, NoPixelData, UnsupportedTransferSyntax, TooLarge,
+)  # fmt: skip
 
 
 class BadAnswer(Exception):
     """A child said something that no decoder says."""
+
+
+class OtherAnswer(BadAnswer):
+    """An answer without this film's token: it was given before the film was."""
 
 
 @dataclass(frozen=True)
@@ -31,7 +49,10 @@ class Header:
     """A checked header line: an error, or the sizes of the blobs that follow it."""
 
     fields: dict[str, Any]
-    error: FilmError | OSError | None
+    error: FilmError | None
+    unreadable: bool  # the child could not read the film's bytes
+    rows: int  # of the picture
+    columns: int
     blob_bytes: int
     last: bool  # the child leaves after this answer
 
@@ -47,56 +68,74 @@ def parse_settings(line: str) -> tuple[PrepareSettings, DecodeLimits]:
     return PrepareSettings(**values["settings"]), DecodeLimits(**values["limits"])
 
 
-def request(path: Path) -> bytes:
-    """Ask for one film; the path goes as hex, since names hold newlines and any other byte."""
-    return json.dumps({"path": os.fsencode(path).hex()}).encode() + b"\n"
+def ready_line(isolation: Isolation) -> bytes:
+    """What a child says when its libraries are loaded and it is confined."""
+    return _line({"ready": asdict(isolation)})
 
 
-def parse_request(line: bytes) -> Path:
-    """The reverse of `request`."""
-    return Path(os.fsdecode(bytes.fromhex(json.loads(line)["path"])))
+def parse_ready(line: bytes) -> Isolation:
+    """The reverse of `ready_line`; raises BadAnswer."""
+    try:
+        values = json.loads(line)["ready"]
+        layers, gaps = (tuple(map(_text_of, values[key])) for key in ("layers", "gaps"))
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        raise BadAnswer("not ready") from error
+    return Isolation(layers, gaps)
 
 
-def error_answer(error: FilmError, last: bool) -> bytes:
+def error_answer(token: bytes, error: FilmError, last: bool) -> bytes:
     """The child's answer for a film that could not be decoded."""
-    return _line({"error": error.slug, "message": str(error)[:_MESSAGE_CHARS], "last": last})
+    message = str(error)[:_MESSAGE_CHARS]
+    return _line({"token": token.hex(), "error": error.slug, "message": message, "last": last})
 
 
-def system_answer(error: OSError) -> bytes:
+def unreadable_answer(token: bytes) -> bytes:
     """The child's answer when disk or share refused: no film is to blame."""
-    return _line({"errno": error.errno or 0})
+    return _line({"token": token.hex(), "unreadable": True})
 
 
-def film_answer(film: PreparedFilm) -> tuple[bytes, ...]:
-    """The child's answer for a decoded film: header, model input, picture."""
+def film_answer(
+    token: bytes,
+    sha256: str,
+    film: Film,
+    model_input: NDArray[np.float32],
+    picture: NDArray[np.uint8],
+) -> tuple[bytes, ...]:
+    """The child's answer for a decoded film: header, model input, picture in grey levels."""
     header = {
-        "sha256": film.sha256,
+        "token": token.hex(),
+        "sha256": sha256,
         "format": film.format,
-        "rows": film.rows,
-        "columns": film.columns,
+        "rows": film.pixels.shape[0],
+        "columns": film.pixels.shape[1],
         "tags": asdict(film.tags),
         "notes": [note[:_NOTE_CHARS] for note in film.notes[:_MAX_NOTES]],
         "refusal": asdict(film.refusal) if film.refusal else None,
-        "picture_bytes": len(film.picture),
+        "picture": picture.shape,
     }
-    model_input = np.ascontiguousarray(film.model_input, dtype="<f4")
-    return _line(header), model_input.tobytes(), film.picture
+    floats = np.ascontiguousarray(model_input, dtype="<f4")
+    return _line(header), floats.tobytes(), picture.tobytes()
 
 
-def parse_header(line: bytes, settings: PrepareSettings) -> Header:
-    """Check a header line; raises BadAnswer."""
+def parse_header(line: bytes, token: bytes, settings: PrepareSettings) -> Header:
+    """Check a header line; raises OtherAnswer or BadAnswer."""
+    rows = columns = 0
+    error = None
     try:
         values = json.loads(line)
-        if "errno" in values:
-            number = int(values["errno"])
-            return Header({}, OSError(number, os.strerror(number)), 0, last=False)
+        if values["token"] != token.hex():
+            raise OtherAnswer("an answer to another question")
+        unreadable = bool(values.get("unreadable"))
         if "error" in values:
-            error = film_error(str(values["error"]), str(values["message"])[:_MESSAGE_CHARS])
-            return Header({}, error, 0, bool(values.get("last")))
-        picture = _count(values["picture_bytes"], 4 * settings.picture_px**2 + HEADER_BYTES)
-    except (ValueError, KeyError, TypeError, RecursionError) as error:
-        raise BadAnswer("no valid header") from error
-    return Header(values, None, settings.size_px**2 * _FLOAT_BYTES + picture, last=False)
+            error = _film_error(values["error"], values["message"])
+        elif not unreadable:
+            rows, columns = (_count(side, settings.picture_px, 1) for side in values["picture"])
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as wrong:
+        raise BadAnswer("no valid header") from wrong
+    count = rows * columns
+    blob_bytes = settings.size_px**2 * _FLOAT_BYTES + count if count else 0
+    last = bool(values.get("last"))
+    return Header(values, error, unreadable, rows, columns, blob_bytes, last)
 
 
 def parse_film(header: Header, blobs: bytes, settings: PrepareSettings) -> PreparedFilm:
@@ -106,21 +145,30 @@ def parse_film(header: Header, blobs: bytes, settings: PrepareSettings) -> Prepa
     model_input = np.frombuffer(blobs[:cut], dtype="<f4").reshape(side, side).astype(np.float32)
     if not (model_input.min() >= 0 and model_input.max() <= 1):  # catches NaN too
         raise BadAnswer("model input outside [0, 1]")
+    levels = np.frombuffer(blobs[cut:], np.uint8).reshape(header.rows, header.columns)
     values = header.fields
     try:
         return PreparedFilm(
-            sha256=_text(values["sha256"], _DIGEST_CHARS),
+            sha256=_digest(values["sha256"]),
             model_input=model_input,
-            picture=blobs[cut:],
+            picture=encode_picture(levels, settings.quality),
             format=_text(values["format"], _TAG_CHARS),
-            rows=_count(values["rows"], _SIDE_PX),
-            columns=_count(values["columns"], _SIDE_PX),
+            rows=_count(values["rows"], _SIDE_PX, 1),
+            columns=_count(values["columns"], _SIDE_PX, 1),
             tags=_tags(values["tags"]),
             notes=tuple(_text(note, _NOTE_CHARS) for note in values["notes"][:_MAX_NOTES]),
             refusal=_refusal(values["refusal"]),
         )
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, OverflowError) as error:
         raise BadAnswer("no valid film") from error
+
+
+def _film_error(slug: object, message: object) -> FilmError:
+    """A failure that decoding can have. Raises ValueError for any other."""
+    error = film_error(str(slug), _text(message, _MESSAGE_CHARS))
+    if not isinstance(error, _OWN_ERRORS):
+        raise ValueError("no decoder's error")
+    return error
 
 
 def _tags(values: dict[str, Any]) -> Tags:
@@ -128,10 +176,16 @@ def _tags(values: dict[str, Any]) -> Tags:
     for field in fields(Tags):
         value = values[field.name]
         if field.name == "patient_age_years":
-            checked[field.name] = None if value is None else float(value)
+            checked[field.name] = None if value is None else _age(value)
         else:
             checked[field.name] = None if value is None else _text(value, _TAG_CHARS)
     return Tags(**checked)
+
+
+def _age(value: object) -> float:
+    if not isinstance(value, int | float) or not 0 <= value <= _OLDEST_YEARS:  # catches NaN too
+        raise ValueError("not an age")
+    return float(value)
 
 
 def _refusal(value: dict[str, Any] | None) -> Refusal | None:
@@ -140,14 +194,26 @@ def _refusal(value: dict[str, Any] | None) -> Refusal | None:
     return Refusal(Reason(value["reason"]), _text(value["message"], _MESSAGE_CHARS))
 
 
+def _digest(value: object) -> str:
+    digest = _text(value, _DIGEST_CHARS)
+    if len(bytes.fromhex(digest)) * 2 != _DIGEST_CHARS:
+        raise ValueError("not a SHA-256")
+    return digest
+
+
 def _text(value: object, longest: int) -> str:
+    """One line, cut to `longest` characters: it goes to pages and tables."""
     if not isinstance(value, str):
         raise ValueError("not a text")
-    return value[:longest]
+    return "".join(ch if ch.isprintable() else " " for ch in value[:longest])
 
 
-def _count(value: object, most: int) -> int:
-    if not isinstance(value, int) or not 0 <= value <= most:
+def _text_of(value: object) -> str:
+    return _text(value, _TAG_CHARS)
+
+
+def _count(value: object, most: int, least: int = 0) -> int:
+    if not isinstance(value, int) or not least <= value <= most:
         raise ValueError("not a count in range")
     return value
 
