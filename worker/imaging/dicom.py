@@ -100,10 +100,12 @@ def _headed(body: bytes, syntax: str, sop_class: str | None) -> bytes:
 def _require_picture(ds: Dataset, data: bytes, limits: DecodeLimits) -> None:
     """Raise unless the object has a SOP class, a size and its whole PixelData."""
     ending = dicomwalk.ending(Source(BytesIO(data)), limits.max_file_bytes)
-    if not text(ds, "SOPClassUID") and "MediaStorageSOPClassUID" not in ds.file_meta:
-        raise NotAFilm("the content looks like DICOM but names no SOP class")
-    if ending is Ending.CUT and (ds.get("PixelData") or "Rows" not in ds):
+    named = text(ds, "SOPClassUID") or "MediaStorageSOPClassUID" in ds.file_meta
+    cut = ending is Ending.CUT or (ending is Ending.UNFINISHED and "Rows" not in ds)
+    if cut and (named or data[128:132] == b"DICM"):
         raise TruncatedFile("the DICOM file ends before its content does: copy it again")
+    if not named:
+        raise NotAFilm("the content looks like DICOM but names no SOP class")
     if not ds.get("PixelData"):
         raise NoPixelData("a DICOM object without a picture")
     if ds.get("Rows") is None or ds.get("Columns") is None:
