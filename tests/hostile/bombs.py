@@ -227,8 +227,8 @@ def _huge_lut(film: np.ndarray) -> bytes:
 def _preambles() -> list[Bomb]:
     """A good film whose preamble starts like something else (PS3.10 7.1 allows any)."""
     film = dicom_film(chest(), SYNTAXES["explicit"])
-    beginnings = {"mz": b"MZ\x90\0", "elf": b"\x7fELF", "pdf": b"%PDF-1.7\n", "script": b"#!/bin/sh",
-                  "jpeg": b"\xff\xd8\xff\xe0", "png": b"\x89PNG\r\n\x1a\n", "tiff": b"II*\0",
+    beginnings = {"mz": b"MZ\x90\0", "elf": b"\x7fELF", "pdf": b"%PDF-1.7\n",
+                  "script": b"#!/bin/sh", "jpeg": b"\xff\xd8\xff\xe0", "png": b"\x89PNG\r\n\x1a\n", "tiff": b"II*\0",
                   "html": b"<html><script>alert(1)</script>"}  # fmt: skip
     return [
         Bomb(f"preamble-{name}.dcm", head.ljust(128, b"\0") + film[128:], (SCREENED,))
@@ -261,7 +261,7 @@ def _nothing_like_a_film() -> list[Bomb]:
         Bomb("jpeg-named.dcm", _jpeg(chest(300)), (SCREENED,)),
         Bomb("jpeg-then-zip.jpg", _jpeg(chest(310)) + archive.getvalue(), (SCREENED,)),
         Bomb("png-chunk-only.png", chunk(b"IEND", b""), (NOT_A_FILM,)),
-        Bomb("<script>alert(1)</script>.jpg".replace("/", "\u2215"), _jpeg(chest(320)), (SCREENED,)),
+        Bomb("<script>alert(1)<.jpg", _jpeg(chest(320)), (SCREENED,)),
         Bomb("a\nb\x1b[31m.jpg", _jpeg(chest(330)), (SCREENED,)),
         Bomb("-rf.jpg", _jpeg(chest(340)), (SCREENED,)),
         Bomb(os.fsdecode(b"latin-1-\xe9.jpg"), _jpeg(chest(350)), (SCREENED,)),

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tests.hostile.verdict import Fed
-from worker.config import Config
+from worker.config import Config, load_config
 from worker.folders import regular_files
 from worker.site import init_site
 
@@ -30,8 +30,6 @@ class TooSlow(Exception):
 
 def make_site(folder: Path, settings: str) -> Config:
     """A new site with these lines as its configuration."""
-    from worker.config import load_config
-
     config, _ = init_site(folder)
     (config.root / "config.toml").write_text(settings)
     (config.root / "staging").mkdir()
@@ -90,7 +88,9 @@ def stage(config: Config, fed: Fed, data: bytes) -> Path:
 
 
 @contextmanager
-def running(config: Config, repository: Path, program: tuple[str, ...] = ("-m", "worker")) -> Iterator[RealDaemon]:  # fmt: skip  # noqa: E501
+def running(
+    config: Config, repository: Path, program: tuple[str, ...] = ("-m", "worker")
+) -> Iterator[RealDaemon]:
     """The daemon, watching; it is killed at the end if it still runs."""
     log = config.root / "daemon.log"
     with log.open("ab") as stderr:

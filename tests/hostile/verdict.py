@@ -1,4 +1,4 @@
-"""Was every file that was fed in treated as promised? Asked of folders and database, not of code."""
+"""Was every file that was fed in treated as promised? Folders and database are asked, not code."""
 
 import hashlib
 import json
