@@ -228,7 +228,8 @@ def _preambles() -> list[Bomb]:
     """A good film whose preamble starts like something else (PS3.10 7.1 allows any)."""
     film = dicom_film(chest(), SYNTAXES["explicit"])
     beginnings = {"mz": b"MZ\x90\0", "elf": b"\x7fELF", "pdf": b"%PDF-1.7\n",
-                  "script": b"#!/bin/sh", "jpeg": b"\xff\xd8\xff\xe0", "png": b"\x89PNG\r\n\x1a\n", "tiff": b"II*\0",
+                  "script": b"#!/bin/sh", "jpeg": b"\xff\xd8\xff\xe0",
+                  "png": b"\x89PNG\r\n\x1a\n", "tiff": b"II*\0",
                   "html": b"<html><script>alert(1)</script>"}  # fmt: skip
     return [
         Bomb(f"preamble-{name}.dcm", head.ljust(128, b"\0") + film[128:], (SCREENED,))

@@ -12,12 +12,9 @@ _SIDES = (0, 1, 2, 7, 255, 4096, 16_384, 30_000, 65_500, 65_535)
 _LONG_SIDES = (*_SIDES, 2**16, 2**24, 2**31 - 1, 2**31, 2**32 - 1)
 _FRAMES = (0xC0, 0xC1, 0xC2, 0xC3, 0xC5, 0xC9, 0xCA, 0xF7)
 _SOS, _DHT, _DQT = 0xDA, 0xC4, 0xDB
-_CHUNK_TYPES = [
-    bytes(name, "ascii")
-    for name in (
-        "PLTE tRNS gAMA cHRM sBIT bKGD eXIf zTXt iTXt iCCP acTL fcTL fdAT IHDR IEND IDAT tIME XXXX"
-    ).split()
-]
+_CHUNK_TYPES = (
+    b"PLTE tRNS gAMA cHRM sBIT bKGD eXIf zTXt iTXt iCCP acTL fcTL fdAT IHDR IEND IDAT tIME XXXX"
+).split()
 
 
 def segments(data: bytes) -> list[tuple[int, int, int]]:
