@@ -12,12 +12,12 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from tests.hostile.bombs import bombs, plant_special
+from tests.hostile.bombs import bombs, plant_special, tiring_bombs
 from tests.hostile.films import source_films
 from tests.hostile.memory import MemorySampler, Peaks, bound_mib
 from tests.hostile.mutants import mutants
 from tests.hostile.realdaemon import DaemonDied, RealDaemon, TooSlow, make_site, running, stage
-from tests.hostile.verdict import SCREENED, Fed, judge, names_in_log, table
+from tests.hostile.verdict import SCREENED, Fed, Verdict, judge, names_in_log, table
 from worker.config import Config, load_config
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -31,7 +31,7 @@ size = 32
 [model]
 precision = "float32"
 [decode]
-timeout_s = 20
+timeout_s = 40
 """
 _MOST_WAITING, _LEAST_WAITING = 600, 200  # files in the inbox: topped up between these
 _WAVE_S = 900.0  # how long the daemon may take to bring the inbox below that
@@ -60,12 +60,12 @@ class State:
         self.fed.append(fed)
 
 
-def open_state(folder: Path, *, resume: bool) -> State:
+def open_state(folder: Path, *, resume: bool, settings: str = _SETTINGS) -> State:
     """A new campaign, or the one in this folder; a file journaled but not yet fed in is fed in."""
     site = folder / "site"
     if not resume:
         folder.mkdir(parents=True)
-        return State(folder, make_site(site, _SETTINGS), [])
+        return State(folder, make_site(site, settings), [])
     state = State(folder, load_config(site / "config.toml"), [])
     for line in state.journal.read_text().splitlines():
         values = json.loads(line)
@@ -79,11 +79,17 @@ def open_state(folder: Path, *, resume: bool) -> State:
     return state
 
 
-def hostile_files(shared_data: Path | None) -> list[Item]:
+def shared_data_beside(repository: Path) -> Path | None:
+    """The data folder beside the checkout, if it is there."""
+    folder = repository.parent / "shared" / "data"
+    return folder if folder.is_dir() else None
+
+
+def hostile_files(shared_data: Path | None, *, tiring: bool) -> list[Item]:
     """Bombs, and the collections of broken files where the shared data is."""
     items = [
         (Fed.of(bomb.name, "bombs", bomb.data, outcomes=bomb.outcomes), bomb.data)
-        for bomb in bombs()
+        for bomb in [*bombs(), *(tiring_bombs() if tiring else ())]
     ]
     for folder in ("fuzz", "dicom/malformed") if shared_data else ():
         for path in sorted((shared_data / folder).iterdir()):  # type: ignore[operator]
@@ -130,28 +136,61 @@ class Progress:
         return waiting
 
 
-def run(state: State, options: argparse.Namespace) -> tuple[list[str], Peaks]:
+def run(
+    state: State, shared_data: Path | None, *, seed: int, count: int, tiring: bool = True
+) -> tuple[list[str], Peaks]:
     """Start the daemon, feed it, stop it: what went wrong meanwhile, and the memory it took."""
-    shared_data, problems = options.shared_data, []
+    problems: list[str] = []
     with running(state.config, REPOSITORY) as daemon:
         sampler = MemorySampler(daemon.process.pid)
         try:
             progress = Progress(state, sampler)
-            known = {fed.name for fed in state.fed}
-            files = [item for item in hostile_files(shared_data) if item[0].name not in known]
-            if "bomb-sparse.dcm" not in known:
-                for name, outcomes in plant_special(state.config.site.inbox).items():
-                    state.remember(Fed(name, "bombs", "", outcomes=outcomes))
-            feed(state, daemon, iter(files), progress)
-            start = sum(fed.name.startswith(MARKER) for fed in state.fed)
             feed(
-                state, daemon, mutated(shared_data, options.seed, options.mutants, start), progress
+                state, daemon, _unknown(state, hostile_files(shared_data, tiring=tiring)), progress
             )
+            start = sum(fed.name.startswith(MARKER) for fed in state.fed)
+            feed(state, daemon, mutated(shared_data, seed, count, start), progress)
             if code := daemon.stop():
                 problems.append(f"the daemon ended with exit status {code}")
         except (DaemonDied, TooSlow) as error:
             problems.append(f"{type(error).__name__}: {error}")
         return problems, sampler.stop()
+
+
+def _unknown(state: State, items: list[Item]) -> Iterator[Item]:
+    """The files that were not fed in before; what has no bytes of its own is fed in at once."""
+    known = {fed.name for fed in state.fed}
+    if not known:
+        for name, outcomes in plant_special(state.config.site.inbox).items():
+            state.remember(Fed(name, "bombs", "", outcomes=outcomes))
+    return iter([item for item in items if item[0].name not in known])
+
+
+def promises_broken(state: State, peaks: Peaks, verdict: Verdict) -> list[str]:
+    """All that was not as promised: outcomes, the log, the memory."""
+    log = (state.config.root / "daemon.log").read_text(errors="replace")
+    problems = [f"the log names {name!r}" for name in names_in_log(log, state.fed, MARKER)]
+    bound = bound_mib(state.config)
+    if peaks.together > bound:
+        problems.append(f"{peaks.together:.0f} MiB held, the bound is {bound} MiB")
+    return verdict.problems + problems
+
+
+def conclude(state: State, problems: list[str], peaks: Peaks) -> int:
+    """Judge the site as it is, print everything, and give the exit status."""
+    verdict = judge(state.config, state.fed, REPOSITORY)
+    problems = problems + promises_broken(state, peaks, verdict)
+    print(table(verdict.outcomes))
+    cut = sum(fed.cut for fed in state.fed)
+    screened = sum(counts[SCREENED] for counts in verdict.outcomes.values())
+    print(f"\n{len(state.fed)} files: {cut} films cut before their end, {screened} screened")
+    print(f"memory: {peaks.together:.0f} MiB at the most (bound {bound_mib(state.config)} MiB); "
+          f"worker {peaks.worker:.0f} MiB, a decoder {peaks.decoder:.0f} MiB; "
+          f"{len(peaks.decoders)} decoder processes seen")  # fmt: skip
+    print(f"{len(problems)} promises broken")
+    for problem in problems[:50]:
+        print(" -", problem)
+    return 1 if problems else 0
 
 
 def main() -> int:
@@ -161,40 +200,16 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=4)
     parser.add_argument("--state", type=Path, default=REPOSITORY / "build" / "fuzz")
     parser.add_argument("--resume", action="store_true", help="go on with the campaign in --state")
-    parser.add_argument("--shared-data", type=Path, default=None)
+    parser.add_argument("--shared-data", type=Path, default=shared_data_beside(REPOSITORY))
     options = parser.parse_args()
-    if options.shared_data is None:
-        beside = REPOSITORY.parent / "shared" / "data"
-        options.shared_data = beside if beside.is_dir() else None
-    if options.state.exists() and not options.resume:
+    resumed = options.state.exists()
+    if resumed and not options.resume:
         parser.error(f"{options.state} is there: add --resume, or remove it")
     start = time.monotonic()
-    state = open_state(options.state.resolve(), resume=options.state.exists())
-    problems, peaks = run(state, options)
-    print(f"fed {len(state.fed)} files in {time.monotonic() - start:.0f} s")
+    state = open_state(options.state.resolve(), resume=resumed)
+    problems, peaks = run(state, options.shared_data, seed=options.seed, count=options.mutants)
+    print(f"done in {time.monotonic() - start:.0f} s")
     return conclude(state, problems, peaks)
-
-
-def conclude(state: State, problems: list[str], peaks: Peaks) -> int:
-    """Judge the site as it is, print everything, and give the exit status."""
-    verdict = judge(state.config, state.fed, REPOSITORY)
-    log = (state.config.root / "daemon.log").read_text(errors="replace")
-    named = names_in_log(log, state.fed, MARKER)
-    problems = problems + verdict.problems + [f"the log names {name!r}" for name in named]
-    bound = bound_mib(state.config)
-    if peaks.together > bound:
-        problems.append(f"{peaks.together:.0f} MiB held, the bound is {bound} MiB")
-    print(table(verdict.outcomes))
-    cut = sum(fed.cut for fed in state.fed)
-    whole = sum(counts[SCREENED] for counts in verdict.outcomes.values())
-    print(f"\nfilms cut before their end: {cut}; screened files: {whole}")
-    print(f"memory: {peaks.together:.0f} MiB at the most (bound {bound} MiB); worker "
-          f"{peaks.worker:.0f} MiB, a decoder {peaks.decoder:.0f} MiB; "
-          f"{len(peaks.decoders)} decoder processes seen")  # fmt: skip
-    print(f"\n{len(problems)} promises broken")
-    for problem in problems[:50]:
-        print(" -", problem)
-    return 1 if problems else 0
 
 
 if __name__ == "__main__":

@@ -19,8 +19,8 @@ from tests.hostile.films import DEFLATED, SYNTAXES
 
 _VRS = (
     b"AE AS AT CS DA DS DT FD FL IS LO LT OB OD OF OL OV OW PN SH SL SQ SS ST SV TM UC UI UL UN "
-    b"UR US UT UV ZZ"
-).split() + [b"\0\0"]
+    b"UR US UT UV ZZ ??"
+).split()
 _LONG_VRS = set(b"OB OD OF OL OV OW SQ SV UC UN UR UT UV".split())
 _COUNTS = {  # US attributes that decide how pixels are read, and IS of frames
     0x00280002: "SamplesPerPixel", 0x00280006: "PlanarConfiguration", 0x00280010: "Rows",
