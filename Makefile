@@ -4,7 +4,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 PIP := $(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: help setup demo test lint types check bench heatmaps clean
+.PHONY: help setup demo test lint types check bench heatmaps fuzz clean
 
 help:  ## This list
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -31,6 +31,9 @@ bench: .venv/installed  ## Where the time goes, stage by stage
 
 heatmaps: .venv/test  ## Heat maps against Grad-CAM, Captum and the thorax: docs/HEATMAPS.md's tables
 	$(BIN)/python -m bench.heatmaps
+
+fuzz: .venv/test  ## 20,000 mutants and bombs through the real daemon; goes on where it was, in build/fuzz
+	$(BIN)/python -m tests.hostile.campaign --mutants 20000 --resume
 
 clean:  ## Remove what these commands made
 	rm -rf .venv demo-site build dist

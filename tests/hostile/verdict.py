@@ -12,6 +12,8 @@ from worker.config import Config
 from worker.folders import display_name, regular_files
 
 SCREENED = "screened"  # any decision
+CUT_OUTCOMES = ("truncated-file", "no-pixel-data")  # of a half-copied film: the second where a
+# DICOM file ends between two elements, before its pixel data
 _ROWS = """
 SELECT files.file, files.state, files.sha256, files.final_name, failures.reason,
        screenings.decision, screenings.reason
@@ -116,8 +118,8 @@ def _check_row(fed: Fed, row: Row, names: set[str]) -> list[str]:
         problems.append(f"{fed.name!r} failed, and has {row.decision}, {row.failure}")
     if row.state != "failed" and (row.failure or not row.decision):
         problems.append(f"{fed.name!r} is {row.state}, and has {row.decision}, {row.failure}")
-    if fed.cut and row.decision:
-        problems.append(f"{fed.name!r} is a half-copied film and was screened")
+    if fed.cut and row.outcome not in CUT_OUTCOMES:
+        problems.append(f"{fed.name!r} is a half-copied film: {row.outcome}")
     if fed.outcomes and row.outcome not in fed.outcomes:
         problems.append(f"{fed.name!r}: {row.outcome}, expected {' or '.join(fed.outcomes)}")
     if fed.sha256 and row.sha256 not in (None, fed.sha256):
