@@ -11,37 +11,33 @@ import struct
 import tarfile
 import zipfile
 import zlib
-from dataclasses import dataclass
 from pathlib import Path
 
 import cv2
 import numpy as np
-import pydicom
-from PIL import Image
 
-from tests.hostile.films import JPEG_BASELINE, SYNTAXES, dicom_film
+from tests.hostile.bomb import (
+    CORRUPT,
+    MIB,
+    NOT_A_FILM,
+    SCREENED,
+    SPARSE_BYTES,
+    TIRING,
+    TOO_LARGE,
+    TRUNCATED,
+    Bomb,
+    chest,
+    jpeg,
+    tiny_jpeg,
+)
+from tests.hostile.dicombombs import dicom_bombs
+from tests.hostile.films import SYNTAXES, dicom_film
 from tests.hostile.rasterheaders import chunk, chunks, png_of
-
-MIB = 1 << 20
-SPARSE_BYTES = 600 * MIB  # more than [decode] max_file_mb
-NOT_A_FILM, TOO_LARGE = "not-a-film", "too-large"
-CORRUPT, TRUNCATED, NO_PIXELS = "corrupt-file", "truncated-file", "no-pixel-data"
-TIRING = ("quarantined",)  # after three time-outs
-SCREENED = "screened"
-
-
-@dataclass(frozen=True)
-class Bomb:
-    """A hostile file: its name, its bytes, and the outcomes that are right for it."""
-
-    name: str
-    data: bytes
-    outcomes: tuple[str, ...]
 
 
 def bombs() -> list[Bomb]:
     """All bombs that are bytes; see `plant_special` for the others."""
-    return [*_rasters(), *_dicoms(), *_preambles(), *_nothing_like_a_film()]
+    return [*_rasters(), *dicom_bombs(), *_preambles(), *_nothing_like_a_film()]
 
 
 def tiring_bombs() -> list[Bomb]:
@@ -62,19 +58,6 @@ def plant_special(folder: Path) -> dict[str, tuple[str, ...]]:
     os.mkfifo(folder / "bomb-pipe.dcm")
     (folder / "bomb-folder.dcm").mkdir(exist_ok=True)
     return {"bomb-sparse.dcm": (TOO_LARGE,)}
-
-
-def chest(side_px: int = 256) -> np.ndarray:
-    """A smooth grey picture (rows, columns), uint8: pixels that pass for a film."""
-    y, x = np.mgrid[-1 : 1 : side_px * 1j, -1 : 1 : side_px * 1j]
-    film = 90 + 100 * np.exp(-((x / 0.25) ** 2)) + 30 * (np.abs(x) > 0.85) + 15 * y
-    return np.clip(film, 0, 255).astype(np.uint8)
-
-
-def _jpeg(pixels: np.ndarray | None = None, **options: object) -> bytes:
-    file = io.BytesIO()
-    Image.fromarray(chest() if pixels is None else pixels).save(file, "JPEG", **options)
-    return file.getvalue()
 
 
 def _rasters() -> list[Bomb]:
@@ -102,7 +85,7 @@ def _rasters() -> list[Bomb]:
         Bomb("jpeg-only-segments.jpg", b"\xff\xd8" + b"\xff\xfe\0\2" * 200_000 + b"\xff\xd9",
              (CORRUPT, TRUNCATED)),
         Bomb("jpeg-fill-bytes.jpg", b"\xff\xd8" + b"\xff" * 4 * MIB + b"\xd9", (CORRUPT,)),
-        Bomb("jpeg-end-in-comment.jpg", _jpeg()[:2] + b"\xff\xfe\0\4\xff\xd9" + _jpeg()[2:-40],
+        Bomb("jpeg-end-in-comment.jpg", jpeg()[:2] + b"\xff\xfe\0\4\xff\xd9" + jpeg()[2:-40],
              (TRUNCATED,)),
     ]  # fmt: skip
 
@@ -124,108 +107,12 @@ def _animated_png(parts: list[tuple[bytes, bytes]]) -> bytes:
                    (b"fdAT", b"\0\0\0\2" + parts[1][1]), parts[-1]])  # fmt: skip
 
 
-def tiny_jpeg(columns: int, rows: int) -> bytes:
-    """A whole JPEG of some hundred bytes that claims any size."""
-    film = _jpeg(np.full((8, 8), 128, np.uint8), quality=50)
-    frame = film.index(b"\xff\xc0")
-    return film[: frame + 5] + struct.pack(">HH", rows, columns) + film[frame + 9 :]
-
-
 def _many_scans(side_px: int, count: int) -> bytes:
     """A progressive JPEG that refines its pixels again and again: each scan passes over them."""
-    film = _jpeg(np.full((8, 8), 128, np.uint8), progressive=True)
+    film = jpeg(np.full((8, 8), 128, np.uint8), progressive=True)
     frame, scan = film.index(b"\xff\xc2"), film.rindex(b"\xff\xda")
     film = film[: frame + 5] + struct.pack(">HH", side_px, side_px) + film[frame + 9 :]
     return film[:scan] + film[scan:-2] * count + b"\xff\xd9"
-
-
-def _dicoms() -> list[Bomb]:
-    film = chest()
-    explicit, deflated = SYNTAXES["explicit"], SYNTAXES["deflated"]
-    native = dicom_film(film, explicit)
-    huge = dicom_film(film, explicit, Rows=65_535, Columns=65_535)
-    frames = {"NumberOfFrames": str(2**31)}
-    return [
-        Bomb("dicom-65535-squared.dcm", huge, (TOO_LARGE,)),
-        Bomb("dicom-65535-squared-jpeg.dcm",
-             dicom_film(film, JPEG_BASELINE, Rows=65_535, Columns=65_535), (TOO_LARGE,)),
-        Bomb("dicom-65535-squared-rle.dcm",
-             dicom_film(film, SYNTAXES["rle"], Rows=65_535, Columns=65_535), (TOO_LARGE,)),
-        Bomb("dicom-2147483648-frames.dcm", dicom_film(film, explicit, **frames), (TOO_LARGE,)),
-        Bomb("dicom-2147483648-frames-rle.dcm", dicom_film(film, SYNTAXES["rle"], **frames),
-             (TOO_LARGE,)),
-        Bomb("dicom-jpeg-of-65500-squared.dcm", _with_frame(film, tiny_jpeg(65_500, 65_500)),
-             (TOO_LARGE,)),
-        Bomb("dicom-no-rows-at-all.dcm", dicom_film(film, explicit, Rows=0, Columns=0),
-             (CORRUPT,)),
-        Bomb("dicom-deflate-bomb.dcm", _deflate_bomb(dicom_film(film, deflated), 600 * MIB),
-             (TOO_LARGE,)),
-        Bomb("dicom-deflate-300-mib.dcm", _deflate_bomb(dicom_film(film, deflated), 300 * MIB),
-             (CORRUPT, TOO_LARGE, TRUNCATED, NO_PIXELS, SCREENED)),
-        Bomb("dicom-10000-levels.dcm", _nested(native, 10_000, closed=False),
-             (CORRUPT, TRUNCATED, NO_PIXELS)),
-        Bomb("dicom-10000-levels-closed.dcm", _nested(native, 10_000, closed=True),
-             (CORRUPT, SCREENED)),
-        Bomb("dicom-300000-levels.dcm", _nested(native, 300_000, closed=False),
-             (CORRUPT, TRUNCATED, NO_PIXELS)),
-        Bomb("dicom-500000-elements.dcm", _many_elements(native, 500_000), (SCREENED, CORRUPT)),
-        Bomb("dicom-500000-fragments.dcm", _many_fragments(film, 500_000),
-             (CORRUPT, TRUNCATED, SCREENED, TOO_LARGE)),
-        Bomb("dicom-4-gib-element.dcm", _long_element(native), (TRUNCATED, CORRUPT)),
-        Bomb("dicom-lut-of-65536.dcm", _huge_lut(film), (SCREENED, CORRUPT)),
-    ]  # fmt: skip
-
-
-def _with_frame(film: np.ndarray, frame: bytes) -> bytes:
-    return dicom_film(film, JPEG_BASELINE, PixelData=pydicom.encaps.encapsulate([frame]))
-
-
-def _split(native: bytes) -> tuple[bytes, bytes]:
-    """A native film before and after the place of private elements ahead of Rows."""
-    at = native.index(struct.pack("<HH2s", 0x0028, 0x0002, b"US"))
-    return native[:at], native[at:]
-
-
-def _deflate_bomb(deflated: bytes, size: int) -> bytes:
-    """A deflated film with a private element of zeros before its pixels."""
-    start = 144 + pydicom.dcmread(io.BytesIO(deflated)).file_meta.FileMetaInformationGroupLength
-    before, after = _split(zlib.decompress(deflated[start:], -zlib.MAX_WBITS))
-    stream = zlib.compressobj(9, zlib.DEFLATED, -zlib.MAX_WBITS)
-    head = struct.pack("<HH2sHI", 0x0027, 0x1001, b"OB", 0, size)
-    body = stream.compress(before + head)
-    body += b"".join(stream.compress(bytes(MIB)) for _ in range(size // MIB))
-    return deflated[:start] + body + stream.compress(after) + stream.flush()
-
-
-def _nested(native: bytes, levels: int, *, closed: bool) -> bytes:
-    before, after = _split(native)
-    down = struct.pack("<HH2sHI", 0x0027, 0x1001, b"SQ", 0, 0xFFFFFFFF)
-    down += struct.pack("<HHI", 0xFFFE, 0xE000, 0xFFFFFFFF)
-    up = struct.pack("<HHIHHI", 0xFFFE, 0xE00D, 0, 0xFFFE, 0xE0DD, 0)
-    return before + down * levels + (up * levels if closed else b"") + after
-
-
-def _many_elements(native: bytes, count: int) -> bytes:
-    before, after = _split(native)
-    return before + struct.pack("<HH2sH", 0x0027, 0x1001, b"LO", 0) * count + after
-
-
-def _many_fragments(film: np.ndarray, count: int) -> bytes:
-    whole = dicom_film(film, JPEG_BASELINE)
-    end = whole.rindex(struct.pack("<HHI", 0xFFFE, 0xE0DD, 0))
-    return whole[:end] + struct.pack("<HHI", 0xFFFE, 0xE000, 0) * count + whole[end:]
-
-
-def _long_element(native: bytes) -> bytes:
-    before, after = _split(native)
-    return before + struct.pack("<HH2sHI", 0x0027, 0x1001, b"OB", 0, 0xFFFFFFFE) + after
-
-
-def _huge_lut(film: np.ndarray) -> bytes:
-    lut = pydicom.Dataset()
-    lut.LUTDescriptor, lut.LUTData = [0, 0, 16], np.arange(65_536, dtype="<u2").tobytes()
-    lut["LUTData"].VR = "OW"
-    return dicom_film(film, SYNTAXES["explicit"], VOILUTSequence=pydicom.Sequence([lut]))
 
 
 def _preambles() -> list[Bomb]:
@@ -242,7 +129,7 @@ def _preambles() -> list[Bomb]:
 
 
 def _nothing_like_a_film() -> list[Bomb]:
-    film = _jpeg()
+    film = jpeg()
     archive, tar = io.BytesIO(), io.BytesIO()
     with zipfile.ZipFile(archive, "w", zipfile.ZIP_DEFLATED) as zipped:
         zipped.writestr("film.jpg", film)
@@ -263,13 +150,13 @@ def _nothing_like_a_film() -> list[Bomb]:
         Bomb("only-a-preamble.dcm", b"\0" * 128 + b"DICM", (TRUNCATED,)),
         Bomb("only-a-start.jpg", b"\xff\xd8\xff", (TRUNCATED,)),
         Bomb("only-a-signature.png", b"\x89PNG\r\n\x1a\n", (TRUNCATED,)),
-        Bomb("jpeg-named.dcm", _jpeg(chest(300)), (SCREENED,)),
-        Bomb("jpeg-then-zip.jpg", _jpeg(chest(310)) + archive.getvalue(), (SCREENED,)),
+        Bomb("jpeg-named.dcm", jpeg(chest(300)), (SCREENED,)),
+        Bomb("jpeg-then-zip.jpg", jpeg(chest(310)) + archive.getvalue(), (SCREENED,)),
         Bomb("png-chunk-only.png", chunk(b"IEND", b""), (NOT_A_FILM,)),
-        Bomb("<script>alert(1)<.jpg", _jpeg(chest(320)), (SCREENED,)),
-        Bomb("a\nb\x1b[31m.jpg", _jpeg(chest(330)), (SCREENED,)),
-        Bomb("-rf.jpg", _jpeg(chest(340)), (SCREENED,)),
-        Bomb(os.fsdecode(b"latin-1-\xe9.jpg"), _jpeg(chest(350)), (SCREENED,)),
-        Bomb("n" * 251 + ".jpg", _jpeg(chest(360)), (SCREENED,)),
-        Bomb("con.json", _jpeg(chest(370)), (SCREENED,)),
+        Bomb("<script>alert(1)<.jpg", jpeg(chest(320)), (SCREENED,)),
+        Bomb("a\nb\x1b[31m.jpg", jpeg(chest(330)), (SCREENED,)),
+        Bomb("-rf.jpg", jpeg(chest(340)), (SCREENED,)),
+        Bomb(os.fsdecode(b"latin-1-\xe9.jpg"), jpeg(chest(350)), (SCREENED,)),
+        Bomb("n" * 251 + ".jpg", jpeg(chest(360)), (SCREENED,)),
+        Bomb("con.json", jpeg(chest(370)), (SCREENED,)),
     ]  # fmt: skip

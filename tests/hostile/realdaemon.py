@@ -15,6 +15,17 @@ from worker.config import Config, load_config
 from worker.folders import regular_files
 from worker.site import init_site
 
+PATIENCE_S = 200.0  # a bound for a loaded machine
+_QUICK = """[watch]
+settle_s = 0
+scan_interval_s = 0.2
+incomplete_after_s = {incomplete_after_s}
+[decode]
+processes = 2
+[model]
+name = '{model}'
+precision = 'float32'
+"""
 _LOOK_EVERY_S = 0.1
 _START_S = 120.0
 _STOP_S = 120.0
@@ -26,6 +37,11 @@ class DaemonDied(Exception):
 
 class TooSlow(Exception):
     """What was waited for did not come in time."""
+
+
+def quick_settings(model: Path, incomplete_after_s: float = 1) -> str:
+    """A configuration that takes films at once and screens them with a test model."""
+    return _QUICK.format(model=model, incomplete_after_s=incomplete_after_s)
 
 
 def make_site(folder: Path, settings: str) -> Config:
