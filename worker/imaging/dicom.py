@@ -134,9 +134,22 @@ def _check_frame(ds: Dataset, syntax: str, limits: DecodeLimits) -> None:
     if size is None:
         return None
     limits.check_picture(size.rows, size.columns, size.samples)
+    if syntax not in _JPEG:
+        _check_samples(ds, size.samples)
     if syntax == _EXTENDED and size.bits > 8 and not importlib.util.find_spec("libjpeg"):
         raise UnsupportedTransferSyntax(f"12-bit {uid.name} needs the GPL decoder: {_GPL_EXTRA}")
     return None
+
+
+def _check_samples(ds: Dataset, samples: int) -> None:
+    """Raise CorruptFile when tags and JPEG 2000 disagree on samples: GDCM ends its process then."""
+    photometric = text(ds, "PhotometricInterpretation")
+    meant = 1 if photometric.startswith(("MONOCHROME", "PALETTE")) else 3
+    if not samples == meant == ds.get("SamplesPerPixel"):
+        raise CorruptFile(
+            f"PhotometricInterpretation {photometric[:16]!r} means {meant} samples per pixel, the "
+            f"picture has {samples}"
+        )
 
 
 def _check_native(ds: Dataset) -> None:
