@@ -4,7 +4,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 PIP := $(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: help setup demo test lint types audit coverage check bench heatmaps torture clean
+.PHONY: help setup demo test lint types audit coverage check bench heatmaps torture fuzz clean
 
 help:  ## This list
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -46,8 +46,11 @@ heatmaps: .venv/test  ## Heat maps against Grad-CAM, Captum and the thorax: docs
 torture: .venv/test  ## Kill the worker 10,000 times and cut its power; goes on where it stopped
 	$(BIN)/python -m tests.torture
 
+fuzz: .venv/test  ## 20,000 mutants and bombs through the real daemon; goes on where it was, in build/fuzz
+	$(BIN)/python -m tests.hostile.campaign --mutants 20000 --resume
+
 clean:  ## Remove what these commands made
-	rm -rf .venv demo-site build dist .torture
+	rm -rf .venv demo-site build dist
 
 .venv/bin/python:
 	$(PYTHON) -m venv .venv

@@ -35,13 +35,13 @@ def main() -> None:
     parser.add_argument("--real-kills", type=int, default=60, help="of the real worker, decoders")
     parser.add_argument("--power-cuts", type=int, default=500, help="need the right to mount")
     parser.add_argument("--workers", type=int, default=os.cpu_count(), help="side by side")
-    parser.add_argument("--state", type=Path, default=Path(".torture"), help="what was done")
+    parser.add_argument("--state", type=Path, default=Path("build/torture"), help="what was done")
     parser.add_argument("--broken", choices=[*PROTOCOLS, *UNSYNCED], help="with this fault")
     asked = parser.parse_args()
     logging.disable(logging.CRITICAL)
     if asked.broken:
         sys.exit(_test_of_the_test(asked.broken))
-    asked.state.mkdir(exist_ok=True)
+    asked.state.mkdir(parents=True, exist_ok=True)
     start = time.monotonic()
     parts = [_in_parallel(asked, worker) for worker in range(asked.workers)]
     failed = [pid for pid in parts if os.waitpid(pid, 0)[1]]

@@ -49,6 +49,8 @@ def decode(data: bytes, limits: DecodeLimits | None = None) -> Film:
     except Exception as error:  # decoders raise whatever they like; this is the one broad catch
         if isinstance(error, cv2.error) and error.code == cv2.Error.STS_NO_MEM:
             raise TooLarge("the film needs more memory than [decode] memory_mb allows") from error
+        if not is_whole(data):
+            raise TruncatedFile("the film ends before its picture does: copy it again") from error
         raise CorruptFile(f"the film cannot be decoded ({type(error).__name__})") from error
 
 
@@ -58,12 +60,13 @@ def _dispatch(data: bytes, limits: DecodeLimits) -> Film:
     if len(data) > limits.max_file_bytes:
         raise TooLarge(f"the file is larger than {limits.max_file_mb} MiB ([decode] max_file_mb)")
     kind = sniff(data[:HEAD_BYTES])
-    if kind is Kind.OTHER:
-        raise NotAFilm("the content is neither JPEG, PNG nor DICOM")
     if kind is Kind.DICOM:
         return decode_dicom(data, limits)
     if not is_whole(data):
-        raise TruncatedFile(f"the {kind} ends before its picture does: copy it again")
+        what = "file" if kind is Kind.OTHER else kind
+        raise TruncatedFile(f"the {what} ends before its picture does: copy it again")
+    if kind is Kind.OTHER:
+        raise NotAFilm("the content is neither JPEG, PNG nor DICOM")
     return decode_raster(data, limits)
 
 

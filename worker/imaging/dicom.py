@@ -100,10 +100,12 @@ def _headed(body: bytes, syntax: str, sop_class: str | None) -> bytes:
 def _require_picture(ds: Dataset, data: bytes, limits: DecodeLimits) -> None:
     """Raise unless the object has a SOP class, a size and its whole PixelData."""
     ending = dicomwalk.ending(Source(BytesIO(data)), limits.max_file_bytes)
-    if not text(ds, "SOPClassUID") and "MediaStorageSOPClassUID" not in ds.file_meta:
-        raise NotAFilm("the content looks like DICOM but names no SOP class")
-    if ending is Ending.CUT and (ds.get("PixelData") or "Rows" not in ds):
+    named = text(ds, "SOPClassUID") or "MediaStorageSOPClassUID" in ds.file_meta
+    cut = ending is Ending.CUT or (ending is Ending.UNFINISHED and "Rows" not in ds)
+    if cut and (named or data[128:132] == b"DICM"):
         raise TruncatedFile("the DICOM file ends before its content does: copy it again")
+    if not named:
+        raise NotAFilm("the content looks like DICOM but names no SOP class")
     if not ds.get("PixelData"):
         raise NoPixelData("a DICOM object without a picture")
     if ds.get("Rows") is None or ds.get("Columns") is None:
@@ -137,9 +139,22 @@ def _check_frame(ds: Dataset, syntax: str, limits: DecodeLimits) -> None:
             f"the compressed picture has {size.rows} × {size.columns} pixels, its tags say "
             f"{ds.Rows} × {ds.Columns}"
         )
+    if syntax not in _JPEG:
+        _check_samples(ds, size.samples)
     if syntax == _EXTENDED and size.bits > 8 and not importlib.util.find_spec("libjpeg"):
         raise UnsupportedTransferSyntax(f"12-bit {uid.name} needs the GPL decoder: {_GPL_EXTRA}")
     return None
+
+
+def _check_samples(ds: Dataset, samples: int) -> None:
+    """Raise CorruptFile when tags and JPEG 2000 disagree on samples: GDCM ends its process then."""
+    photometric = text(ds, "PhotometricInterpretation")
+    meant = 1 if photometric.startswith(("MONOCHROME", "PALETTE")) else 3
+    if not samples == meant == ds.get("SamplesPerPixel"):
+        raise CorruptFile(
+            f"PhotometricInterpretation {photometric[:16]!r} means {meant} samples per pixel, the "
+            f"picture has {samples}"
+        )
 
 
 def _check_native(ds: Dataset) -> None:

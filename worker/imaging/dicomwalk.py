@@ -34,8 +34,14 @@ class Ending(Enum):
     """How a DICOM file ends."""
 
     COMPLETE = auto()  # its whole pixel data is there
-    CUT = auto()  # it ends within an element, or before the pixel data its header announces
+    CUT = auto()  # it ends within an element
+    UNFINISHED = auto()  # it ends between two elements, before the pixel data its header announces
     NO_PICTURE = auto()  # it ends between two elements, and there was no pixel data
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether nothing is missing that the file says it has."""
+        return self in (Ending.COMPLETE, Ending.NO_PICTURE)
 
 
 @dataclass(frozen=True)
@@ -65,7 +71,10 @@ def read_meta(source: Source) -> Meta:
         if source.read_at(offset, 2) != b"\x02\x00":
             break
         element = _element(source, offset, EXPLICIT_LITTLE)
-        if element is None or element.length == _UNDEFINED:
+        if element is None:
+            offset = source.size  # cut within the meta group
+            break
+        if element.length == _UNDEFINED:
             break
         text = source.read_at(element.value, min(element.length, 64)).decode("ascii", "replace")
         if element.tag == _TRANSFER_SYNTAX:
@@ -107,13 +116,13 @@ def ending(source: Source, inflate_cap: int) -> Ending:
     if meta.start >= source.size:
         return Ending.CUT
     if syntax != DEFLATED:
-        return _walk(source, meta.start, syntax)
+        return _walk(source, meta.start, syntax, meta.sop_class)
     body, rest = inflate(source.read_at(meta.start, source.size), inflate_cap)
     if rest == "more":
         return Ending.COMPLETE
     if rest == "cut":
         return Ending.CUT
-    return _walk(Source(BytesIO(body)), 0, EXPLICIT_LITTLE)
+    return _walk(Source(BytesIO(body)), 0, EXPLICIT_LITTLE, meta.sop_class)
 
 
 def inflate(body: bytes, cap: int) -> tuple[bytes, str]:
@@ -132,14 +141,16 @@ def inflate(body: bytes, cap: int) -> tuple[bytes, str]:
     return data, "more" if len(data) >= cap else "cut"
 
 
-def _walk(source: Source, start: int, syntax: str) -> Ending:
-    announced = False
+def _walk(source: Source, start: int, syntax: str, sop_class: str | None) -> Ending:
+    announced = _is_radiograph((sop_class or "").encode())
+    last = 0  # tag of the last element outside sequences: they come in ascending order
     levels: list[str] = []  # the encoding outside of each open sequence and item
     encoding = syntax if syntax in (IMPLICIT_LITTLE, EXPLICIT_BIG) else EXPLICIT_LITTLE
     offset = start
     for _ in range(_MAX_STEPS):
         if offset == source.size and not levels:
-            return Ending.CUT if announced else Ending.NO_PICTURE
+            silent = sop_class is None and last < _SOP_CLASS  # what it is would have come next
+            return Ending.UNFINISHED if announced or silent else Ending.NO_PICTURE
         element = _element(source, offset, encoding)
         if element is None:
             return Ending.CUT
@@ -153,7 +164,9 @@ def _walk(source: Source, start: int, syntax: str) -> Ending:
             encoding = IMPLICIT_LITTLE if element.vr == b"UN" else encoding
         else:
             offset += element.length
-        announced |= not levels and _announces(source, element)
+        if not levels:
+            announced |= _announces(source, element)
+            last = element.tag
         if len(levels) > _MAX_DEPTH:
             break
     return Ending.COMPLETE  # hostile: the decoder, in its sandbox, is to judge
@@ -165,7 +178,10 @@ def _announces(source: Source, element: _Element) -> bool:
         return True
     if element.tag != _SOP_CLASS:
         return False
-    uid = source.read_at(element.value, min(element.length, 64)).strip(b"\0 ")
+    return _is_radiograph(source.read_at(element.value, min(element.length, 64)).strip(b"\0 "))
+
+
+def _is_radiograph(uid: bytes) -> bool:
     return uid in _RADIOGRAPHS or uid.startswith(b"1.2.840.10008.5.1.4.1.1.1.")
 
 

@@ -11,6 +11,7 @@ from worker.imaging.source import Source
 
 HEAD_BYTES = 132  # what `sniff` wants to see: the DICOM prefix ends there (PS3.10 7.1)
 _OPEN_FLAGS = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC  # a pipe never blocks
+_TIFF = (b"II*\0", b"MM\0*")
 _INFLATE_CAP = 64 << 20  # intake judges larger deflated films complete: decoding tells
 
 
@@ -45,7 +46,8 @@ def is_complete(film: str | PathLike[str] | BinaryIO) -> bool:
 
     JPEG: its end marker. PNG: its IEND chunk. DICOM: its whole pixel data; an image header
     without pixel data counts as cut short. What is no film counts as complete: it fails later,
-    as not-a-film. An empty file is not complete: so begins every copy.
+    as not-a-film. A file that is empty, or so short that it may become a film, is not complete:
+    so begins every copy.
     Raises OSError when the file cannot be read, and nothing else.
     """
     if isinstance(film, (str, PathLike)):
@@ -60,13 +62,20 @@ def is_whole(data: bytes) -> bool:
 
 
 def _is_complete(source: Source) -> bool:
-    if source.size == 0:
+    head = source.read_at(0, HEAD_BYTES)
+    if source.size < HEAD_BYTES and _may_become_film(head):
         return False
-    match sniff(source.read_at(0, HEAD_BYTES)):
+    match sniff(head):
         case Kind.JPEG:
             return rasterwalk.jpeg_is_complete(source)
         case Kind.PNG:
             return rasterwalk.png_is_complete(source)
         case Kind.DICOM:
-            return dicomwalk.ending(source, _INFLATE_CAP) is not dicomwalk.Ending.CUT
+            return dicomwalk.ending(source, _INFLATE_CAP).is_whole
     return True
+
+
+def _may_become_film(head: bytes) -> bool:
+    """Whether a short file is how films begin; a preamble is empty or a TIFF's (PS3.10 7.1)."""
+    starts = (b"\xff\xd8\xff", rasterwalk.PNG_SIGNATURE, b"\0" * 128 + b"DICM", *_TIFF)
+    return head.startswith(_TIFF) or any(start.startswith(head) for start in starts)
