@@ -17,7 +17,8 @@ from worker.errors import DecoderUnavailable, StoreError
 from worker.filesystem import remove_temporary
 from worker.folders import display_name
 from worker.intake.found import INBOX, Found
-from worker.intake.inbox import Inbox, Look, is_temporary
+from worker.intake.inbox import Inbox, Look
+from worker.intake.names import is_temporary
 from worker.intake.shelf import (
     SIDECAR_SUFFIX,
     free_name,
@@ -106,7 +107,7 @@ class Daemon:
     def run(self) -> None:
         """Watch until `stop` is called."""
         watch = self._config.watch
-        watcher = Watcher(self._config.site.inbox, watch.mode, watch.scan_interval_s, self._wake)
+        watcher = Watcher(self._config.site.inbox, watch.mode, self._wake)
         log.info("watching the inbox, %s events, run %d", watcher.kind, self._run_id)
         try:
             self._until_it_works(self.recover)

@@ -2,16 +2,26 @@
 
 import errno
 import os
-from pathlib import Path
 
 import pytest
 
-from worker.intake.inbox import Inbox, put_back
+from worker.folders import open_folder
+from worker.intake.inbox import Inbox
+from worker.intake.put_back import put_back
 
 
 def settled(inbox):
     """The paths that are ready after 10 s."""
     return [inbox.look(float(second)) for second in range(10)][-1].ready
+
+
+def back(claimed, path):
+    """Put a claimed film back to where it was."""
+    folder = open_folder(path.parent)
+    try:
+        return put_back(claimed, folder, path.name)
+    finally:
+        os.close(folder)
 
 
 def drop(folder, name, content):
@@ -77,19 +87,19 @@ def test_a_film_that_goes_back_leaves_a_newer_one_of_its_name_alone(films, site,
     folder = site.site.work / "claim"
     claimed = drop(folder, "film.jpg", jpeg)
     newer = drop(films, "film.jpg", b"newer")
-    put_back(claimed, newer)
+    assert back(claimed, newer)
     assert newer.read_bytes() == b"newer"
-    assert (films / "film-claim.jpg").read_bytes() == jpeg
+    assert (films / "claim.jpg").read_bytes() == jpeg
     assert not folder.exists()
 
 
 def test_a_film_goes_back_where_the_filesystem_has_no_hard_links(films, site, jpeg, monkeypatch):
-    def refuse(*_):
+    def refuse(*_, **__):
         raise PermissionError(1, "Operation not permitted")
 
     claimed = drop(site.site.work / "claim", "film.jpg", jpeg)
     monkeypatch.setattr(os, "link", refuse)
-    put_back(claimed, films / "film.jpg")
+    assert back(claimed, films / "film.jpg")
     assert (films / "film.jpg").read_bytes() == jpeg
 
 
@@ -98,12 +108,12 @@ def test_a_claim_that_the_share_refuses_leaves_no_folder_behind(
 ):
     """A film that could not be renamed once left an empty folder in work/ at every try."""
 
-    def refuse(*_):
+    def refuse(*_, **__):
         raise OSError(errno.EIO, "Input/output error")
 
     path = drop(films, "film.jpg", jpeg)
     settled(inbox)
-    monkeypatch.setattr(Path, "rename", refuse)
+    monkeypatch.setattr(os, "rename", refuse)
     with pytest.raises(OSError, match="Input/output"):
         inbox.claim(path)
     assert list(site.site.work.iterdir()) == []
@@ -113,12 +123,12 @@ def test_a_claim_that_the_share_refuses_leaves_no_folder_behind(
 def test_a_film_that_may_not_be_moved_stops_no_other(inbox, films, jpeg, monkeypatch):
     """In a sticky inbox one foreign film used to pause the intake of all."""
 
-    def refuse(*_):
+    def refuse(*_, **__):
         raise PermissionError(errno.EPERM, "Operation not permitted")
 
     path = drop(films, "film.jpg", jpeg)
     settled(inbox)
-    monkeypatch.setattr(Path, "rename", refuse)
+    monkeypatch.setattr(os, "rename", refuse)
     assert inbox.claim(path) is None
     later = [inbox.look(10.0 + second) for second in range(10)][-1]
     assert (later.ready, later.untakable) == ((), (path,))
