@@ -448,8 +448,8 @@ from pathlib import Path
 from worker.config import load_config
 from worker.intake.inbox import Inbox
 config = load_config(Path(sys.argv[1]))
-os.setgroups([]); os.setgid(65534); os.setuid(65534)  # who may not even read the imports
 inbox = Inbox(config.site, config.watch)
+os.setgroups([]); os.setgid(65534); os.setuid(65534)  # who may not even read the imports
 for second in range(10):
     look = inbox.look(float(second))
 claimed = [inbox.claim(path) for path in look.ready]
