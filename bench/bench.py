@@ -20,6 +20,7 @@ from worker.config import Config, load_config
 from worker.imaging.decode import decode
 from worker.imaging.prepare import display_picture, model_input
 from worker.intake.archive import archive_files
+from worker.marks import require_this_site
 from worker.pipeline import Pipeline
 from worker.report.pages import film_page
 from worker.report.site import stored_view
@@ -119,7 +120,14 @@ def whole_backfill(
         start = time.perf_counter()
         backfill(
             engine,
-            Pipeline(engine, screener, config, run_id=run_id, model_id=model_id),
+            Pipeline(
+                engine,
+                screener,
+                config,
+                run_id=run_id,
+                model_id=model_id,
+                check=require_this_site(config.site, engine),
+            ),
             archive_files(archive),
             run_id=run_id,
             model_id=model_id,

@@ -37,10 +37,17 @@ class Archivist:
             precision="float32",
             now=self.noon,
         )
-        begin_recovery(self.engine)
+        begin_recovery(self.engine, crashed=False)
         backfill(
             self.engine,
-            Pipeline(self.engine, self.screener, self.config, run_id=run_id, model_id=model_id),
+            Pipeline(
+                self.engine,
+                self.screener,
+                self.config,
+                run_id=run_id,
+                model_id=model_id,
+                check=lambda: None,
+            ),
             (found for folder in folders for found in archive_files(folder)),
             run_id=run_id,
             model_id=model_id,

@@ -14,9 +14,10 @@ from sqlalchemy import text
 
 from worker.daemon import Daemon
 from worker.errors import CorruptFile, DecoderCrashed, DecoderUnavailable, SiteBusy, StoreError
+from worker.marks import require_this_site
 from worker.pipeline import Pipeline
 from worker.site import hold_site, holder
-from worker.store.work import begin_run, register_model
+from worker.store.work import begin_recovery, begin_run, register_model
 
 
 class Clock:
@@ -29,16 +30,27 @@ class Clock:
         return self.seconds
 
 
+class Pulse:
+    """Remembers what it was told."""
+
+    def __init__(self):
+        self.beats = []
+
+    def beat(self, state, *, cause=None, finished=0):
+        self.beats.append((state, cause, finished))
+
+
 class Ward:
     """A site with its daemon; `restart` is what a new process would do."""
 
     def __init__(self, config, engine, screener, noon):
         self.config, self.engine, self.screener, self.noon = config, engine, screener, noon
-        self.clock = Clock()
+        self.clock, self.pulse = Clock(), Pulse()
         self.inbox, self.work = config.site.inbox, config.site.work
         self.restart()
 
-    def restart(self):
+    def restart(self, *, crashed=False):
+        begin_recovery(self.engine, crashed=crashed)
         model_id = register_model(self.engine, self.screener.card, "1", self.noon)
         run_id = begin_run(
             self.engine,
@@ -49,6 +61,7 @@ class Ward:
             precision="float32",
             now=self.noon,
         )
+        check = require_this_site(self.config.site, self.engine)
         self.daemon = Daemon(
             self.engine,
             self.config,
@@ -58,11 +71,14 @@ class Ward:
                 self.config,
                 run_id=run_id,
                 model_id=model_id,
+                check=check,
                 name_for=shelves.name_for,
                 clock=lambda: self.noon,
             ),
             run_id=run_id,
             model_id=model_id,
+            check=check,
+            pulse=self.pulse,
             now=self.clock,
             clock=lambda: self.noon,
         )
@@ -257,7 +273,7 @@ def test_recovery_finds_a_waiting_film_although_the_site_was_moved(ward, monkeyp
 
 def test_recovery_moves_a_finished_film_to_its_place(ward, monkeypatch):
     ward.drop(a=b"1")
-    with killed_at(monkeypatch, "worker.daemon.put_away"):
+    with killed_at(monkeypatch, "worker.shelves.put_away"):
         ward.turns()
     assert ward.states() == {"a": "screened"}
     ward.restart()
@@ -270,7 +286,7 @@ def test_recovery_moves_a_finished_film_to_its_place(ward, monkeypatch):
 def test_recovery_moves_a_failed_film_whose_sidecar_was_written(ward, monkeypatch):
     ward.screener.errors[b"bad"] = [CorruptFile("broken")]
     ward.drop(a=b"bad")
-    with killed_at(monkeypatch, "worker.daemon.write_sidecar", after=True):
+    with killed_at(monkeypatch, "worker.shelves.write_sidecar", after=True):
         ward.turns()
     ward.restart()
     ward.daemon.recover()
@@ -325,9 +341,9 @@ STEPS = (
     "worker.daemon.record",
     "worker.pipeline.begin_attempt",
     "worker.pipeline.finish",
-    "worker.daemon.finished_file",
-    "worker.daemon.write_sidecar",
-    "worker.daemon.put_away",
+    "worker.shelves.finished_file",
+    "worker.shelves.write_sidecar",
+    "worker.shelves.put_away",
     "worker.daemon.write_worklist",
 )
 
@@ -356,7 +372,7 @@ def test_after_a_kill_at_any_step_every_film_ends_exactly_once(ward, monkeypatch
     [
         ("worker.pipeline.write_pictures", OSError(28, "No space left on device")),
         ("worker.pipeline.finish", StoreError("the database refused: database is locked")),
-        ("worker.daemon.put_away", OSError(5, "Input/output error")),
+        ("worker.shelves.put_away", OSError(5, "Input/output error")),
         ("worker.daemon.record", StoreError("the database refused: database is locked")),
         ("worker.pipeline.begin_attempt", StoreError("the database refused: locked")),
     ],
@@ -383,7 +399,7 @@ def test_what_disk_or_database_refuse_blames_no_film_and_works_later(
     "error", [OSError(28, "No space"), StoreError("locked"), DecoderUnavailable("none")]
 )
 def test_intake_pauses_and_resumes_by_itself(ward, monkeypatch, error):
-    monkeypatch.setattr("worker.daemon._PAUSES_S", (0.001,))
+    monkeypatch.setattr("worker.patience._PAUSES_S", (0.001,))
     refusals = [error, error]
 
     def step():

@@ -13,7 +13,7 @@ ROOT = Path(__file__).resolve().parents[1]
 # From the ground up. Within one line nobody imports a neighbour, except inside the same package.
 LAYERS = (
     ("worker",),
-    ("worker.errors", "worker.assets", "worker.records"),
+    ("worker.errors", "worker.assets", "worker.records", "worker.failpoints", "worker.crashes"),
     ("worker.filesystem", "worker.folders", "worker.csvtext"),
     ("worker.config", "worker.labels"),
     ("worker.imaging",),
@@ -22,8 +22,9 @@ LAYERS = (
     ("worker.inference", "worker.thresholds"),
     ("worker.screening",),
     ("worker.store",),
+    ("worker.marks", "worker.patience"),
     ("worker.report",),
-    ("worker.pipeline", "worker.site"),
+    ("worker.pipeline", "worker.site", "worker.recovery", "worker.shelves"),
     ("worker.daemon", "worker.backfill", "worker.classify", "worker.evaluate", "worker.train"),
     ("worker.doctor",),
     ("worker.cli",),

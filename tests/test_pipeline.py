@@ -42,6 +42,7 @@ class Bench:
             self.config,
             run_id=self.run_id,
             model_id=self.model_id,
+            check=lambda: None,
             clock=lambda: self.noon,
         )
 
@@ -148,7 +149,7 @@ def test_strikes_of_earlier_runs_count(bench):
     bench.screener.errors[b"bad"] = [DecoderCrashed("died"), DecoderCrashed("died"), Killed()]
     with pytest.raises(Killed):
         bench.screen([item])
-    begin_recovery(bench.engine)
+    begin_recovery(bench.engine, crashed=False)
     bench.new_run()
     bench.screener.errors[b"bad"] = [DecoderCrashed("died")]
     (outcome,) = bench.screen(waiting_files(bench.engine, "inbox"))
@@ -210,14 +211,24 @@ def test_an_attempt_is_counted_before_a_byte_is_decoded(bench, monkeypatch):
     assert attempts == [1]
 
 
-def test_a_film_that_was_in_hand_at_five_deaths_of_the_worker_is_quarantined(bench):
+def test_a_film_that_was_in_hand_at_five_crashes_of_the_worker_is_quarantined(bench):
     bench.items(a=b"1")
     for _ in range(5):
         bench.pipeline.start(waiting_files(bench.engine, "inbox"))
-        begin_recovery(bench.engine)
+        begin_recovery(bench.engine, crashed=True)
     (outcome,) = bench.screen(waiting_files(bench.engine, "inbox"))
     assert outcome.error.slug == "quarantined"
-    assert "died 5 times" in str(outcome.error)
+    assert "crashed 5 times" in str(outcome.error)
+
+
+def test_kills_of_the_worker_never_blame_a_film(bench):
+    """Five kills of an operator once quarantined whatever was in hand."""
+    bench.items(a=b"1")
+    for _ in range(20):
+        bench.pipeline.start(waiting_files(bench.engine, "inbox"))
+        begin_recovery(bench.engine, crashed=False)
+    bench.screen(waiting_files(bench.engine, "inbox"))
+    assert bench.states() == {"a": "screened"}
 
 
 def test_picture_and_page_are_there_before_the_commit(bench, monkeypatch):
@@ -281,7 +292,7 @@ def test_after_a_kill_at_any_step_every_film_ends_exactly_once(bench, monkeypatc
         death.setattr(pipeline_module, step, killed)
         with pytest.raises(Killed):
             bench.screen(bench.items(a=b"1", b=b"bad", c=b"1", d=b"2"))
-    begin_recovery(bench.engine)
+    begin_recovery(bench.engine, crashed=False)
     bench.new_run()
     for item in waiting_files(bench.engine, "inbox"):
         bench.screen([item])

@@ -1,71 +1,47 @@
 """The daemon: wake, look, claim, batch, screen, put away; until it is told to stop."""
 
 import logging
-import os
 import threading
 import time
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
-from pathlib import Path
+from typing import Protocol, TypeVar
 
 from sqlalchemy import Engine
 
 from worker.config import Config
-from worker.errors import DecoderUnavailable, StoreError
-from worker.filesystem import remove_temporary
-from worker.folders import display_name
-from worker.intake.found import INBOX, Found
+from worker.intake.claims import secure
+from worker.intake.found import Found
 from worker.intake.inbox import Inbox, Look
-from worker.intake.names import is_temporary
-from worker.intake.shelf import (
-    SIDECAR_SUFFIX,
-    free_name,
-    put_away,
-    remove_claim,
-    write_sidecar,
-)
 from worker.intake.watch import Watcher
+from worker.patience import until_it_works
 from worker.pipeline import Pipeline, Started
-from worker.report.site import broken_pages, render_again, report_folders, write_worklist
-from worker.store.work import (
-    Finished,
-    Item,
-    begin_recovery,
-    claimed_file,
-    finished_file,
-    record,
-    rename_finished,
-    waiting_files,
-)
+from worker.recovery import take_up
+from worker.report.site import write_worklist
+from worker.shelves import Shelves
+from worker.store.work import Item, record
 
 log = logging.getLogger(__name__)
 
 _WORKLIST_EVERY_S = 5.0  # while films keep coming
 _WORKLIST_SHARE = 0.1  # of the time, at the most, goes into writing it
-_PAUSES_S = (1.0, 2.0, 5.0, 10.0, 30.0)  # between attempts while disk, share or database refuse
 _LOOKS_PER_SETTLING = 4
+_Result = TypeVar("_Result")
 
 
-@dataclass(frozen=True)
-class Shelves:
-    """Final names for claimed files; within a batch no name is given out twice."""
+class Pulse(Protocol):
+    """What is told how the worker does; `worker.heartbeat.Heartbeat` is one."""
 
-    config: Config
-    given: set[Path] = field(default_factory=set)
-
-    def name_for(self, item: Item, failed: bool) -> str:
-        """A free name in done/ or failed/."""
-        folder = self.config.site.failed if failed else self.config.site.done
-        taken = {path.name for path in self.given if path.parent == folder}
-        name = free_name(folder, item.found.path.name, item.id, taken)
-        self.given.update((folder / name, folder / (name + SIDECAR_SUFFIX)))
-        return name
+    def beat(self, state: str, *, cause: str | None = None, finished: int = 0) -> None:
+        """The worker is alive, in this state; `finished` files came to an end since the last."""
 
 
 class Daemon:
-    """Works one inbox. `now` is monotonic seconds; `clock` tells the time of day."""
+    """Works one inbox. `now` is monotonic seconds; `clock` tells the time of day.
+
+    `check` raises when the site's folders are not the ones that were marked.
+    """
 
     def __init__(
         self,
@@ -75,19 +51,23 @@ class Daemon:
         *,
         run_id: int,
         model_id: int,
+        check: Callable[[], None],
+        pulse: Pulse,
         now: Callable[[], float] = time.monotonic,
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         self._engine, self._config = engine, config
         self._run_id, self._model_id = run_id, model_id
+        self._check, self._pulse = check, pulse
         self._now, self._clock = now, clock
-        self._shelves = Shelves(config)
+        self._shelves = Shelves(config.site, engine)
         self._pipeline = make_pipeline(self._shelves)
         self._inbox = Inbox(config.site, config.watch)
         self._claimed: list[Found] = []  # renamed into work/, not yet recorded
         self._queue: deque[Item] = deque()  # recorded, not yet screened
         self._finished: deque[Item] = deque()  # committed, not yet put away
         self._oldest = 0.0
+        self._in_trouble = False  # the last turn did not come to its end
         self._worklist_at = float("-inf")
         self._worklist_every_s = _WORKLIST_EVERY_S
         self._worklist_due = True
@@ -114,7 +94,9 @@ class Daemon:
             while not self._stop.is_set():
                 look = self._until_it_works(self.turn)
                 watcher.ensure()
+                self._pulse.beat("idle")
                 watcher.wait(self._pause_s(look))
+            self._pulse.beat("stopping")
             self._until_it_works(self.finish_up)
         finally:
             watcher.stop()
@@ -132,51 +114,24 @@ class Daemon:
 
     def recover(self) -> None:
         """Take up what an earlier worker left: waiting files, claims, moves and pages."""
-        died = begin_recovery(self._engine)
-        if died:
-            log.warning("the worker before died with %d files in hand: they are tried again", died)
-        waiting = {item.found.claim: item for item in waiting_files(self._engine, INBOX)}
-        self._finished = deque()
-        self._claimed = []
-        for folder in sorted(path for path in self._config.site.work.iterdir() if path.is_dir()):
-            self._take_up(folder, waiting)
-        self._queue = deque(waiting.values())
-        for folder in [*report_folders(self._config.site), self._config.site.failed]:
-            remove_temporary(folder)
-        broken = broken_pages(self._config.site, self._engine)
-        without = render_again(self._config.site, self._engine, broken)
-        if broken:
-            log.warning("rendered %d pages again, %d lack their picture", len(broken), len(without))
+        self._check()
+        taken = take_up(self._config.site, self._engine)
+        self._claimed = taken.claimed
+        self._queue, self._finished = deque(taken.waiting), deque(taken.finished)
         self._oldest = self._now()
         self._worklist_due = True
 
-    def _take_up(self, folder: Path, waiting: dict[str, Item]) -> None:
-        """One folder of work/: empty, claimed but not recorded, waiting, or only to be moved.
-
-        The file counts where it lies now: the site may have been moved since it was recorded.
-        """
-        item = claimed_file(self._engine, folder.name)
-        known = folder / item.found.path.name if item else None
-        files = [path for path in folder.iterdir() if path == known or not is_temporary(path.name)]
-        if not files:
-            remove_claim(folder)
-            return
-        path = known if known in files else files[0]
-        if item is None:
-            status = path.stat(follow_symlinks=False)
-            name = display_name(Path(path.name))
-            size, mtime_ns = status.st_size, status.st_mtime_ns
-            self._claimed.append(Found(INBOX, name, path, size, mtime_ns, folder.name))
-            return
-        here = replace(item, found=replace(item.found, path=path))
-        if folder.name in waiting:
-            waiting[folder.name] = here
-        elif finished_file(self._engine, item.id):
-            self._finished.append(here)
-
     def turn(self) -> Look:
-        """Do all that can be done now. Raises OSError or StoreError; nothing is lost then."""
+        """Do all that can be done now. Raises what `worker.patience` knows; nothing is lost then.
+
+        After trouble what is in hand comes first, and only then new films: intake has paused.
+        """
+        self._check()
         self._put_away()
+        if self._in_trouble:
+            self._record()
+            self._screen()
+        self._in_trouble = True
         look = self._inbox.look(self._now())
         for path in look.ready:
             found = self._inbox.claim(path)
@@ -187,6 +142,7 @@ class Daemon:
             self._screen()
         if not look.unsettled or self._worklist_is_old():
             self._write_worklist()
+        self._in_trouble = False
         return look
 
     def _worklist_is_old(self) -> bool:
@@ -197,6 +153,7 @@ class Daemon:
             return
         if not self._queue:
             self._oldest = self._now()
+        secure(self._config.site, self._claimed)
         items = record(self._engine, self._claimed, self._run_id, self._model_id, self._clock())
         self._claimed = []
         self._queue.extend(items)
@@ -211,6 +168,7 @@ class Daemon:
         """Screen the queue; the next batch is being decoded while one is predicted."""
         started: deque[tuple[list[Item], Started]] = deque()
         ahead = list(self._queue)
+        self._pulse.beat("working")
         try:
             while (ahead or started) and not (self._stop.is_set() and not started):
                 if self._may_start(ahead, [items for items, _ in started]):
@@ -247,30 +205,17 @@ class Daemon:
         self._queue = deque(item for item in self._queue if item.id not in done)
         self._finished.extend(items)
         self._worklist_due = True
+        self._pulse.beat("working", finished=len(items))
         self._put_away()
         if self._worklist_is_old():
             self._write_worklist()
 
     def _put_away(self) -> None:
-        """Move finished files out of work/, each failed one after its sidecar."""
+        """Move finished files out of work/."""
         while self._finished:
-            item = self._finished[0]
-            finished = finished_file(self._engine, item.id)
-            if finished:
-                self._move(item, finished)
+            self._shelves.put_away(self._finished[0])
             self._finished.popleft()
         self._shelves.given.clear()
-
-    def _move(self, item: Item, finished: Finished) -> None:
-        site = self._config.site
-        folder = site.failed if finished.failure else site.done
-        name = finished.final_name
-        if os.path.lexists(folder / name) and item.found.path.exists():
-            name = free_name(folder, item.found.path.name, item.id, ())  # taken since it was chosen
-            rename_finished(self._engine, item.id, name)
-        if finished.failure:
-            write_sidecar(site, name, finished.failure)
-        put_away(item.found.path, folder / name)
 
     def _write_worklist(self) -> None:
         if self._worklist_due:
@@ -283,6 +228,7 @@ class Daemon:
 
     def finish_up(self) -> None:
         """Leave everything that is committed in its place, and the worklist true."""
+        self._check()
         self._put_away()
         self._write_worklist()
 
@@ -292,23 +238,8 @@ class Daemon:
             return interval
         return min(interval, max(0.05, self._inbox.settle_s / _LOOKS_PER_SETTLING))
 
-    def _until_it_works(self, step: Callable[[], Look | None]) -> Look | None:
-        """Do a step again until disk, share and database let it pass, or we are stopped.
+    def _until_it_works(self, step: Callable[[], _Result]) -> _Result | None:
+        def paused(cause: str) -> None:
+            self._pulse.beat("paused", cause=cause)
 
-        No film is blamed: what the step had not committed is done again.
-        """
-        attempt = 0
-        while True:
-            try:
-                return step()
-            except (OSError, StoreError, DecoderUnavailable) as error:
-                pause_s = _PAUSES_S[min(attempt, len(_PAUSES_S) - 1)]
-                log.error("intake paused, trying again in %g s: %s", pause_s, _cause(error))
-                attempt += 1
-                if self._stop.wait(pause_s):
-                    return None
-
-
-def _cause(error: OSError | StoreError | DecoderUnavailable) -> str:
-    """What refused, without names of files."""
-    return os.strerror(error.errno or 0) if isinstance(error, OSError) else str(error)
+        return until_it_works(step, self._stop, paused)

@@ -5,6 +5,7 @@ ScreenError                     exit 1
 │   ├── ConfigError             exit 2  bad-config
 │   └── NotASite                exit 2  not-a-site
 ├── SiteBusy                    exit 1  site-busy
+├── ShareGone                   exit 1  share-gone
 ├── NothingRead                 exit 1  nothing-read
 ├── NothingLearned              exit 1  nothing-learned
 ├── NoOperatingPoint            exit 1  no-operating-point
@@ -64,6 +65,12 @@ class SiteBusy(ScreenError):
     """Another worker already holds this site."""
 
     slug = "site-busy"
+
+
+class ShareGone(ScreenError):
+    """A folder of the site is not the one that was marked: a share is not mounted, say."""
+
+    slug = "share-gone"
 
 
 class NothingRead(ScreenError):

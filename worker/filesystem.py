@@ -1,13 +1,17 @@
 """What kind of filesystem a path lies on, and writing files so that a crash leaves no half."""
 
+import ctypes
 import errno
 import os
 import stat
 import tempfile
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
 from io import BufferedReader
 from pathlib import Path
 
 from worker.errors import LostFile, TooLarge, UnreadableFile
+from worker.failpoints import reach
 
 _NETWORK = frozenset(
     {
@@ -20,6 +24,9 @@ _NETWORK = frozenset(
 
 _ABOUT_THE_FILE = (errno.EACCES, errno.EPERM, errno.ELOOP, errno.EISDIR, errno.ENXIO)
 _TEMPORARY_PREFIX, _TEMPORARY_SUFFIX = ".screen-", ".tmp"
+_AT_FDCWD, _RENAME_NOREPLACE = -100, 1  # fcntl.h, stdio.h
+_SYNCS_AT_ONCE = 8  # the kernel gathers them into one commit of its journal
+_libc = ctypes.CDLL(None, use_errno=True)
 
 
 def filesystem_type(path: Path, mounts: Path = Path("/proc/self/mountinfo")) -> str:
@@ -83,11 +90,15 @@ def write_atomic(path: Path, data: bytes, mode: int, *, sync: bool = False) -> N
     try:
         with os.fdopen(descriptor, "wb") as file:
             os.fchmod(descriptor, mode)
+            reach("file-created")
             file.write(data)
             file.flush()
+            reach("file-written")
             if sync:
                 os.fsync(descriptor)
+                reach("file-synced")
         Path(temporary).replace(path)
+        reach("file-renamed")
     except BaseException:
         Path(temporary).unlink(missing_ok=True)
         raise
@@ -99,9 +110,49 @@ def remove_temporary(folder: Path) -> None:
         path.unlink(missing_ok=True)
 
 
+def move_new(source: Path, target: Path, target_folder: int = _AT_FDCWD) -> None:
+    """Rename in one step, never over another file; `target` may be below an open folder.
+
+    Raises FileExistsError when `target` is there. Where the filesystem does not know the flag
+    (renameat2(2): EINVAL, NFS says so) the film gets its second name before it loses the first: a
+    kill between the two leaves both, never neither.
+    """
+    names = os.fsencode(source), os.fsencode(target)
+    renameat2 = getattr(_libc, "renameat2", None)  # musl has none
+    if renameat2 and not renameat2(_AT_FDCWD, names[0], target_folder, names[1], _RENAME_NOREPLACE):
+        return
+    number = ctypes.get_errno() if renameat2 else errno.ENOSYS
+    if number not in (errno.EINVAL, errno.ENOSYS):
+        raise OSError(number, os.strerror(number), str(source), None, str(target))
+    os.link(source, target, dst_dir_fd=target_folder, follow_symlinks=False)
+    source.unlink()
+
+
 def sync_folder(path: Path) -> None:
     """Make renames within a folder survive a power loss."""
-    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    _sync(path, os.O_DIRECTORY)
+
+
+def sync_all(files: Iterable[Path], folders: Iterable[Path]) -> None:
+    """Make the content of files and the names in folders survive a power loss.
+
+    Files that may not be read, or are gone, are passed over: whoever reads them will say so.
+    """
+    with ThreadPoolExecutor(_SYNCS_AT_ONCE) as pool:
+        list(pool.map(_sync_content, files))
+        list(pool.map(sync_folder, folders))
+
+
+def _sync_content(path: Path) -> None:
+    try:
+        _sync(path, os.O_NOFOLLOW | os.O_NONBLOCK)
+    except OSError as error:
+        if error.errno not in (*_ABOUT_THE_FILE, errno.ENOENT, errno.EINVAL):
+            raise
+
+
+def _sync(path: Path, flags: int) -> None:
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | flags)
     try:
         os.fsync(descriptor)
     finally:

@@ -6,29 +6,36 @@ next batch before it finishes this one, but finishes them in order. Moving sourc
 caller's, after `finish`.
 """
 
+from __future__ import annotations
+
 import hashlib
 import logging
 from collections.abc import Callable, Sequence
-from concurrent.futures import Future
+from concurrent.futures import Future, wait
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from sqlalchemy import Engine
 
 from worker.config import Config
-from worker.errors import ChangedFile, FilmError, Quarantined
+from worker.errors import ChangedFile, FilmError, LostFile, Quarantined
+from worker.failpoints import reach
 from worker.filesystem import open_film
 from worker.records import PreparedFilm
 from worker.report.site import model_facts, page_name, picture_name, write_page, write_pictures
 from worker.report.view import FilmView
-from worker.screening import Answered, Screener
 from worker.store.outcomes import Duplicate, Failed, Outcome, Screened, finish, screened_contents
 from worker.store.work import Item, add_strike, begin_attempt
 
+if TYPE_CHECKING:  # torch is for whoever makes the screener
+    from worker.screening import Answered, Screener
+
 log = logging.getLogger(__name__)
 
-_WORKER_DEATHS_LIMIT = 5  # of the whole worker, with this film in hand; after the first, alone
+_WORKER_CRASHES_LIMIT = 5  # of the whole worker, with this film in hand, of itself; not kills
+_ALIVE_EVERY_S = 1.0  # while a decoder is waited for
 
 NameFor = Callable[[Item, bool], str | None]
 
@@ -49,7 +56,11 @@ class Started:
 
 
 class Pipeline:
-    """Screens recorded files for one run. `name_for(item, failed)` gives their final names."""
+    """Screens recorded files for one run. `name_for(item, failed)` gives their final names.
+
+    `check` raises when the site's folders are not the ones that were marked: nothing may be
+    written then, and no file be called lost. `alive` is called while decoders are waited for.
+    """
 
     def __init__(
         self,
@@ -59,11 +70,14 @@ class Pipeline:
         *,
         run_id: int,
         model_id: int,
+        check: Callable[[], None],
+        alive: Callable[[], None] = lambda: None,
         name_for: NameFor = lambda _item, _failed: None,
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         self._engine, self._screener, self._config = engine, screener, config
         self._run_id, self._model_id = run_id, model_id
+        self._check, self._alive = check, alive
         self._name_for, self._clock = name_for, clock
         self._in_flight: set[str] = set()
 
@@ -72,6 +86,9 @@ class Pipeline:
         batch = Started(list(items))
         for item in items:
             self._hash(item, batch)
+        if any(isinstance(error, LostFile) for error in batch.errors.values()):
+            self._check()
+        reach("batch-hashed")
         batch.known = self._screened(batch)
         begin_attempt(self._engine, items, self._run_id, self._model_id)
         self._decode_new(batch, skip=self._in_flight)
@@ -79,10 +96,10 @@ class Pipeline:
         return batch
 
     def _hash(self, item: Item, batch: Started) -> None:
-        if item.worker_deaths >= _WORKER_DEATHS_LIMIT:
+        if item.worker_crashes >= _WORKER_CRASHES_LIMIT:
             batch.errors[item.id] = Quarantined(
-                f"the worker died {item.worker_deaths} times while it held this film: look at it "
-                "by hand, then drop it into the inbox again"
+                f"the worker crashed {item.worker_crashes} times while it held this film: look at "
+                "it by hand, then drop it into the inbox again"
             )
             return
         try:
@@ -109,9 +126,12 @@ class Pipeline:
             batch.known |= self._screened(batch)  # twins in the batch before this one
             self._decode_new(batch, skip=set())
             films = self._gather(batch)
+            reach("batch-decoded")
+            self._check()
             items = [batch.decoding[sha256][0] for sha256 in films]
             files = [item.found.file for item in items]
             answers = self._screener.answer(list(films.values()), files, list(films))
+            reach("batch-answered")
             now = self._clock()
             self._write(answers, now)
             screened = {item.id: answer for item, answer in zip(items, answers, strict=True)}
@@ -141,6 +161,8 @@ class Pipeline:
         """Result of a decoder; after a death or a time-out again, until the film's last strike."""
         while True:
             try:
+                while not wait([future], timeout=_ALIVE_EVERY_S).done:
+                    self._alive()
                 return future.result()
             except FilmError as error:
                 if not error.is_strike:
@@ -160,6 +182,7 @@ class Pipeline:
         write_pictures(site, pictures)
         for answer in answers:
             write_page(site, self._view(answer, now))
+        reach("pages-written")
 
     def _view(self, answer: Answered, now: datetime) -> FilmView:
         record, film = answer.record, answer.film

@@ -6,6 +6,7 @@ import os
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 
 from sqlalchemy import Engine
@@ -14,6 +15,7 @@ from worker.assets import asset
 from worker.config import CONFIG_NAME, Config, Site, load_config
 from worker.errors import ConfigError, SiteBusy, UsageError
 from worker.filesystem import is_network
+from worker.marks import keep_marks
 from worker.store.database import open_database, require_current, upgrade
 
 _LOCK = ".lock"
@@ -77,6 +79,7 @@ def hold_site(config: Config) -> Iterator[Engine]:
         engine = open_database(config.database)
         try:
             upgrade(engine)
+            keep_marks(config.site, engine, datetime.now(UTC))
             yield engine
         finally:
             engine.dispose()

@@ -7,7 +7,7 @@ import os
 from concurrent.futures import Future
 from pathlib import Path
 
-import worker.daemon
+import worker.patience
 import worker.screening
 from tests.conftest import StandInScreener, make_card
 from worker.cli.main import main
@@ -39,8 +39,8 @@ class AtOnce(StandInScreener):
 
 def prepare() -> None:
     """Put the stand-in where the commands look for the real one."""
-    assert worker.daemon._PAUSES_S
-    worker.daemon._PAUSES_S = (PAUSE_S,)
+    assert worker.patience._PAUSES_S
+    worker.patience._PAUSES_S = (PAUSE_S,)
     worker.screening.Screener = AtOnce
 
 

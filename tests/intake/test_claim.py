@@ -6,8 +6,8 @@ import os
 import pytest
 
 from worker.folders import open_folder
+from worker.intake.claims import put_back
 from worker.intake.inbox import Inbox
-from worker.intake.put_back import put_back
 
 
 def settled(inbox):

@@ -58,7 +58,7 @@ def test_upgrading_again_changes_nothing(engine):
 
 def test_a_fresh_database_has_no_schema_until_it_is_upgraded(settings):
     engine = open_database(settings, create=True)
-    assert revisions(engine) == (None, "0002")
+    assert revisions(engine) == (None, "0003")
     with pytest.raises(StoreError, match="screen db upgrade"):
         require_current(engine)
     upgrade(engine)
@@ -70,9 +70,10 @@ def test_a_migration_that_fails_leaves_nothing_behind(engine, tmp_path, monkeypa
     before = schema(engine)
     migrations = tmp_path / "migrations"
     shutil.copytree(asset("migrations"), migrations)
-    (migrations / "versions" / "0003_fails.py").write_text(
+    _, newest = revisions(engine)
+    (migrations / "versions" / "fails.py").write_text(
         "import sqlalchemy as sa\nfrom alembic import op\n"
-        "revision, down_revision = '0003', '0002'\n"
+        f"revision, down_revision = 'fails', '{newest}'\n"
         "def upgrade():\n"
         "    op.create_table('half', sa.Column('id', sa.Integer))\n"
         "    op.execute('ALTER TABLE films ADD COLUMN half INTEGER')\n"
@@ -137,7 +138,10 @@ def test_an_upgrade_to_labels_keeps_every_row_and_what_the_views_say(old_engine)
     before = content(old_engine, *tables)
     assert len(before["results"]) == 1
     upgrade(old_engine)
-    assert content(old_engine, *tables) == before
+    after = content(old_engine, *tables)
+    for table, rows in before.items():  # columns that came later are not asked for
+        kept = [{name: row[name] for name in rows[0]} for row in after[table]]
+        assert kept == [dict(row) for row in rows]
     assert integrity_problems(old_engine) == []
     with old_engine.connect() as connection:
         assert connection.exec_driver_sql("PRAGMA foreign_keys").scalar() == 1

@@ -122,7 +122,7 @@ def test_an_attempt_is_counted_and_shows_that_a_worker_died(shop, engine, run_id
     item = shop.item()
     begin_attempt(engine, [item], run_id, model_id)
     assert waiting_files(engine, "inbox") == []
-    assert begin_recovery(engine) == 1
+    assert begin_recovery(engine, crashed=False) == 1
     (again,) = waiting_files(engine, "inbox")
     assert (again.id, again.worker_deaths) == (item.id, 1)
 
@@ -131,13 +131,13 @@ def test_a_run_that_ends_in_order_blames_no_film_in_its_hands(shop, engine, run_
     """Each stop while disk or database refused once counted as a death of the worker."""
     begin_attempt(engine, [shop.item()], run_id, model_id)
     end_run(engine, run_id, noon)
-    assert begin_recovery(engine) == 0
+    assert begin_recovery(engine, crashed=False) == 0
     assert [item.worker_deaths for item in waiting_files(engine, "inbox")] == [0]
 
 
 def test_finished_files_are_not_taken_up_again(shop, engine):
     shop.finish(shop.screened(shop.item()), shop.failed(shop.item()))
-    assert begin_recovery(engine) == 0
+    assert begin_recovery(engine, crashed=False) == 0
     assert waiting_files(engine, "inbox") == []
 
 

@@ -1,5 +1,6 @@
 """Commands that screen into a site: `screen watch`, `screen backfill`."""
 
+import logging
 import signal
 import sys
 from collections.abc import Iterator
@@ -20,6 +21,14 @@ if TYPE_CHECKING:
     from worker.screening import Screener
 
 
+log = logging.getLogger(__name__)
+
+
+class _NoPulse:
+    def beat(self, state: str, *, cause: str | None = None, finished: int = 0) -> None:
+        pass
+
+
 @contextmanager
 def _run(
     engine: "Engine", config: "Config", screener: "Screener", kind: str, source: str
@@ -29,9 +38,15 @@ def _run(
     An error of the program leaves the run open, as its death would: the next run then counts it
     against the films in hand. What disk, database or user refuse blames no film.
     """
+    from worker.crashes import CrashRecord
     from worker.report.site import write_worklist
-    from worker.store.work import begin_run, end_run, register_model
+    from worker.store.work import begin_recovery, begin_run, end_run, register_model
 
+    record = CrashRecord(str(engine.url.database))
+    died = begin_recovery(engine, crashed=record.found() is not None)
+    if died:
+        how = record.found() or "killed, or the power failed"
+        log.warning("the worker before died (%s) with %d files in hand: tried again", how, died)
     model_id = register_model(engine, screener.card, screener.preprocessing, datetime.now(UTC))
     run_id = begin_run(
         engine,
@@ -42,11 +57,17 @@ def _run(
         precision=screener.engine.precision,
         now=datetime.now(UTC),
     )
+    record.arm()
     try:
         yield run_id, model_id
     except (ScreenError, OSError, KeyboardInterrupt):
         end_run(engine, run_id, datetime.now(UTC))
         raise
+    except BaseException as error:
+        record.note(error)
+        raise
+    finally:
+        record.disarm()
     end_run(engine, run_id, datetime.now(UTC))
     write_worklist(config.site, engine, datetime.now(UTC))  # it says that the run has ended
 
@@ -65,9 +86,11 @@ def watch(once: bool, config_file: Path | None) -> None:
       screen watch
       screen watch --once --config clinic/config.toml
     """
-    from worker.daemon import Daemon, Shelves
+    from worker.daemon import Daemon
+    from worker.marks import require_this_site
     from worker.pipeline import Pipeline
     from worker.screening import Screener
+    from worker.shelves import Shelves
     from worker.site import hold_site
     from worker.store.queries import counts_by_decision
 
@@ -77,6 +100,7 @@ def watch(once: bool, config_file: Path | None) -> None:
         closing(Screener(config)) as screener,
         _run(engine, config, screener, "watch", "inbox") as (run_id, model_id),
     ):
+        check = require_this_site(config.site, engine)
 
         def make_pipeline(shelves: Shelves) -> Pipeline:
             return Pipeline(
@@ -85,10 +109,19 @@ def watch(once: bool, config_file: Path | None) -> None:
                 config,
                 run_id=run_id,
                 model_id=model_id,
+                check=check,
                 name_for=shelves.name_for,
             )
 
-        daemon = Daemon(engine, config, make_pipeline, run_id=run_id, model_id=model_id)
+        daemon = Daemon(
+            engine,
+            config,
+            make_pipeline,
+            run_id=run_id,
+            model_id=model_id,
+            check=check,
+            pulse=_NoPulse(),
+        )
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda _signal, _frame: daemon.stop())
         if not once:
@@ -130,11 +163,12 @@ def backfill(
     from worker.cli.progress import Progress
     from worker.folders import display_name
     from worker.intake.archive import archive_files
+    from worker.marks import require_this_site
     from worker.pipeline import Pipeline
     from worker.report.site import INDEX
     from worker.screening import Screener
     from worker.site import hold_site
-    from worker.store.work import begin_recovery, standing_failures
+    from worker.store.work import standing_failures
 
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # an orderly stop, as Ctrl-C is
     config = chosen_config(config_file).require_site()
@@ -157,11 +191,11 @@ def backfill(
         ),
         closing(Progress(total, screener.card.labels)) as progress,
     ):
-        begin_recovery(engine)
+        check = require_this_site(config.site, engine)
         files = (found for path in paths for found in archive_files(path, unlisted))
         run_backfill(
             engine,
-            Pipeline(engine, screener, config, run_id=run_id, model_id=model_id),
+            Pipeline(engine, screener, config, run_id=run_id, model_id=model_id, check=check),
             files,
             run_id=run_id,
             model_id=model_id,

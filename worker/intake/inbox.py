@@ -11,11 +11,12 @@ from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
 from worker.config import Site, Watch
+from worker.failpoints import reach
 from worker.filesystem import is_network
 from worker.folders import display_name, open_folder
 from worker.imaging.sniff import is_complete
+from worker.intake.claims import move_in, put_back
 from worker.intake.found import INBOX, Found
-from worker.intake.put_back import put_back
 from worker.intake.scan import TEMPORARY, scan
 
 log = logging.getLogger(__name__)
@@ -204,7 +205,8 @@ class Inbox:
         claim = uuid.uuid4().hex
         claimed = self._site.work / claim / name
         claimed.parent.mkdir(mode=int(self._site.dir_mode, 8))
-        _move(folder, name, claimed)
+        reach("claim-made")
+        move_in(folder, name, claimed)
         if _changed(claimed, signature) and put_back(claimed, folder, name):
             log.info("claim %s: the file was still being written, it goes back", claim)
             return None
@@ -225,20 +227,6 @@ def _aged(candidate: _Candidate | None, signature: Signature, gap_s: float) -> _
     candidate.looks += 1
     candidate.age_s += gap_s
     return candidate
-
-
-def _move(folder: int, name: str, claimed: Path) -> None:
-    """Rename into work/. Raises OSError with the file where it was and no folder left behind."""
-    try:
-        os.rename(name, claimed, src_dir_fd=folder)
-    except OSError:
-        if os.path.lexists(claimed):
-            return  # NFS: the server did it, its answer was lost, and the retry found nothing
-        try:
-            claimed.parent.rmdir()
-        except OSError:
-            log.warning("an empty folder is left in work/ until the next start")
-        raise
 
 
 def _changed(claimed: Path, signature: Signature) -> bool:

@@ -7,7 +7,8 @@ from collections.abc import Container
 from pathlib import Path
 
 from worker.config import Site
-from worker.filesystem import write_atomic
+from worker.failpoints import reach
+from worker.filesystem import move_new, sync_folder, write_atomic
 from worker.folders import display_name
 
 _LONGEST_NAME_BYTES = 255
@@ -33,10 +34,18 @@ def free_name(folder: Path, name: str, file_id: int, taken: Container[str]) -> s
 
 
 def put_away(claimed: Path, target: Path) -> None:
-    """Move a claimed file to its final name and remove its folder in work/; again is harmless."""
+    """Move a claimed file to its final name and remove its folder in work/; again is harmless.
+
+    Raises FileExistsError when another file has that name.
+    """
     if claimed.exists():
-        claimed.rename(target)
+        if target.exists() and target.samefile(claimed):  # a kill came between its two names
+            claimed.unlink()
+        else:
+            move_new(claimed, target)
+        reach("film-moved")
     remove_claim(claimed.parent)
+    reach("claim-removed")
 
 
 def remove_claim(folder: Path) -> None:
@@ -49,7 +58,9 @@ def remove_claim(folder: Path) -> None:
 
 
 def write_sidecar(site: Site, final_name: str, facts: dict[str, object]) -> None:
-    """Write the JSON beside a failed file that says why it failed."""
+    """Write the JSON beside a failed file that says why it failed; it survives a power loss."""
     text = json.dumps(facts, indent=2)
     path = site.failed / (final_name + SIDECAR_SUFFIX)
     write_atomic(path, text.encode() + b"\n", int(site.file_mode, 8), sync=True)
+    sync_folder(site.failed)
+    reach("sidecar-synced")

@@ -11,6 +11,7 @@ from sqlalchemy import Engine
 
 from models.cards import Card
 from worker.config import Site
+from worker.failpoints import reach
 from worker.filesystem import sync_folder, write_atomic
 from worker.intake.found import INBOX
 from worker.report.pages import film_page, worklist_pages
@@ -65,6 +66,7 @@ def write_pictures(site: Site, pictures: Mapping[str, bytes]) -> None:
     for name, picture in pictures.items():
         write_atomic(site.reports / name, picture, mode, sync=True)
     sync_folder(site.reports / PICTURES)
+    reach("pictures-synced")
 
 
 def write_page(site: Site, view: FilmView) -> None:
@@ -83,8 +85,9 @@ def make_folders(site: Site) -> None:
     """Make the folders below reports/, with the site's mode whatever the umask is."""
     for folder in report_folders(site):
         if not folder.is_dir():
-            folder.mkdir()
+            folder.mkdir(mode=0o700)
             folder.chmod(int(site.dir_mode, 8))
+            sync_folder(folder.parent)
 
 
 def render_again(site: Site, engine: Engine, ids: Iterable[int]) -> list[int]:
@@ -171,6 +174,7 @@ def _write_worklist(site: Site, engine: Engine, now: datetime) -> Path:
     for old in site.reports.glob("worklist-*.html"):
         if old.name not in pages:
             old.unlink(missing_ok=True)
+    reach("worklist-written")
     return site.reports / INDEX
 
 

@@ -10,6 +10,7 @@ from sqlalchemy import Engine, select, update
 from sqlalchemy.orm import Session
 
 from worker.errors import FilmError
+from worker.failpoints import reach
 from worker.records import PreparedFilm, Record
 from worker.store.tables import Failure, File, Film, Screening
 from worker.store.work import Item
@@ -68,6 +69,8 @@ def finish(
     with Session(engine) as session, session.begin():
         for outcome in sorted(outcomes, key=lambda each: isinstance(each, Duplicate)):
             _finish_one(session, outcome, run_id, model_id, now)
+        reach("outcomes-written")
+    reach("outcomes-committed")
 
 
 def _finish_one(

@@ -75,6 +75,15 @@ class Base(DeclarativeBase):
     }
 
 
+class SiteMark(Base):
+    """The one row that says which site this database belongs to (`worker.marks`)."""
+
+    __tablename__ = "site"
+
+    mark: Mapped[str] = mapped_column(String(32), primary_key=True)
+    made_at: Mapped[datetime]
+
+
 class Model(Base):
     """One exact weights file with one way of preparing films, and the words of its card."""
 
@@ -194,6 +203,7 @@ class File(Base):
     attempts: Mapped[int] = mapped_column(default=0)
     strikes: Mapped[int] = mapped_column(default=0)
     worker_deaths: Mapped[int] = mapped_column(default=0)
+    worker_crashes: Mapped[int] = mapped_column(default=0, server_default="0")
     screening_id: Mapped[int | None] = mapped_column(ForeignKey("screenings.id"), index=True)
     final_name: Mapped[str | None]
     recorded_at: Mapped[datetime]

@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 
@@ -13,6 +13,7 @@ from sqlalchemy.orm import Session
 from models.cards import Card
 from worker import __version__
 from worker.errors import passing_slugs
+from worker.failpoints import reach
 from worker.intake.found import INBOX, Found
 from worker.store.tables import Failure, File, Model, Run
 
@@ -28,6 +29,7 @@ class Item:
     found: Found
     strikes: int = 0
     worker_deaths: int = 0
+    worker_crashes: int = 0
 
 
 def register_model(engine: Engine, card: Card, preprocessing: str, now: datetime) -> int:
@@ -106,9 +108,10 @@ def record(
         for start in range(0, len(found), _ASKED_AT_ONCE):
             known |= _known(session, found[start : start + _ASKED_AT_ONCE], model_id)
         again = _wait_again(session, [row.id for row in known.values() if row.state == "failed"])
+    reach("files-recorded")
     by_key = {_key(each): each for each in found}  # a file that was given twice is one file
     return [
-        Item(row.id, each, row.strikes, row.worker_deaths)
+        _item(row, each)
         for each, row in ((each, known[key]) for key, each in by_key.items())
         if row.state in ("waiting", "attempted") or row.id in again
     ]
@@ -185,6 +188,7 @@ def begin_attempt(engine: Engine, items: Iterable[Item], run_id: int, model_id: 
         counted = update(File).where(File.id.in_(ids))
         with Session(engine) as session, session.begin():
             session.execute(counted.values(attempts=File.attempts + 1, **changes))
+        reach("attempt-counted")
 
 
 def add_strike(engine: Engine, item: Item) -> Item:
@@ -192,15 +196,26 @@ def add_strike(engine: Engine, item: Item) -> Item:
     with Session(engine) as session, session.begin():
         row = session.get_one(File, item.id)
         row.strikes += 1
-        return Item(item.id, item.found, row.strikes, row.worker_deaths)
+        item = replace(item, strikes=row.strikes)
+    reach("strike-counted")
+    return item
 
 
-def begin_recovery(engine: Engine) -> int:
-    """At start: files in hand when a worker died wait again and remember it; how many."""
-    died = update(File).where(File.state == "attempted")
-    died = died.values(state="waiting", worker_deaths=File.worker_deaths + 1).returning(File.id)
+def begin_recovery(engine: Engine, *, crashed: bool) -> int:
+    """At start: files in hand when a worker died wait again and remember it; how many.
+
+    `crashed` says that the worker died of itself. A kill or a power loss says nothing of the films.
+    """
+    died = update(File).where(File.state == "attempted").returning(File.id)
+    died = died.values(
+        state="waiting",
+        worker_deaths=File.worker_deaths + 1,
+        worker_crashes=File.worker_crashes + int(crashed),
+    )
     with Session(engine) as session, session.begin():
-        return len(session.scalars(died).all())
+        count = len(session.scalars(died).all())
+    reach("recovery-begun")
+    return count
 
 
 def waiting_files(engine: Engine, source: str) -> list[Item]:
@@ -218,11 +233,11 @@ def claimed_file(engine: Engine, claim: str) -> Item | None:
         return None if row is None else _item(row)
 
 
-def _item(row: File) -> Item:
-    found = Found(
+def _item(row: File, found: Found | None = None) -> Item:
+    found = found or Found(
         row.source, row.file, Path(os.fsdecode(row.path)), row.size, row.mtime_ns, row.claim
     )
-    return Item(row.id, found, row.strikes, row.worker_deaths)
+    return Item(row.id, found, row.strikes, row.worker_deaths, row.worker_crashes)
 
 
 @dataclass(frozen=True)
