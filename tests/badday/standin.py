@@ -7,6 +7,7 @@ import os
 from concurrent.futures import Future
 from pathlib import Path
 
+import worker.intake.inbox
 import worker.patience
 import worker.screening
 from tests.conftest import StandInScreener, make_card
@@ -40,7 +41,9 @@ class AtOnce(StandInScreener):
 def prepare() -> None:
     """Put the stand-in where the commands look for the real one."""
     assert worker.patience._PAUSES_S
+    assert worker.intake.inbox._TRY_AGAIN_S
     worker.patience._PAUSES_S = (PAUSE_S,)
+    worker.intake.inbox._TRY_AGAIN_S = 10 * PAUSE_S
     worker.screening.Screener = AtOnce
 
 

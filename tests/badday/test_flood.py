@@ -51,3 +51,4 @@ def test_files_that_come_while_the_worker_stands_still_all_end_once(memory_disk,
     assert wait_until(lambda: is_empty(config), limit_s=FILES / 10)
     assert watching.end() == 0
     assert wrongs(config, films) == []
+    assert str(memory_disk) not in watching.log()  # watchdog named the inbox when events were lost

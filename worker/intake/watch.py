@@ -2,6 +2,7 @@
 
 import logging
 import threading
+import warnings
 from pathlib import Path
 from typing import Literal
 
@@ -39,6 +40,7 @@ class Watcher:
         self.kind = "polling" if polling else "native"
         self._observer: BaseObserver | None = None
         self._errno: int | None = None  # of the last failure, to say it once
+        _silence_watchdog()
         self.ensure()
 
     def ensure(self) -> None:
@@ -72,3 +74,9 @@ class Watcher:
         if self._observer is not None and self._observer.is_alive():
             self._observer.stop()
             self._observer.join()
+
+
+def _silence_watchdog() -> None:
+    """Keep what watchdog says out of our log: it names folders, and no event decides anything."""
+    logging.getLogger("watchdog").setLevel(logging.CRITICAL)
+    warnings.filterwarnings("ignore", category=RuntimeWarning, module="watchdog")
