@@ -8,6 +8,8 @@ import sys
 
 import pytest
 
+from worker.folders import regular_files
+from worker.intake import scan as scan_module
 from worker.intake.found import Found
 from worker.intake.inbox import Inbox
 from worker.intake.names import is_temporary
@@ -172,6 +174,13 @@ def test_a_tree_of_any_depth_stops_nobody(inbox, films, jpeg, levels, name):
     assert (len(look.incomplete), len(look.untakable)) == ((1, 0) if reachable else (0, 1))
 
 
+@pytest.mark.usefixtures("removed_by_hand")
+def test_every_command_walks_deep_trees(films):
+    """`classify` and `backfill` ended with a RecursionError."""
+    deep(films, 1500, "d")
+    assert [path.name for path in regular_files(films)] == ["film.jpg"]
+
+
 def test_an_empty_folder_and_a_folder_named_like_a_film_are_left_alone(inbox, films, jpeg):
     (films / "empty").mkdir()
     (films / "film.jpg").mkdir()
@@ -226,6 +235,25 @@ def test_a_film_of_255_bytes_that_goes_back_beside_a_newer_one_fits(inbox, films
     assert film.read_bytes() == b"newer"
     assert sorted(len(path.read_bytes()) for path in films.iterdir()) == [5, len(jpeg) + 17]
     assert names(site.site.work) == []
+
+
+def test_a_film_that_cannot_go_back_stays_claimed_and_is_not_lost(inbox, films, site, jpeg):
+    """Its folder was deleted meanwhile: the film lay in work/, unknown, until the next start."""
+    (films / "sub").mkdir()
+    film = films / "sub" / "film.jpg"
+    film.write_bytes(jpeg)
+    (ready,) = look_often(inbox).ready
+    real = os.rename
+
+    def rename(source, target, **where):
+        real(source, target, **where)
+        target.write_bytes(jpeg + b"written on")
+        film.parent.rmdir()
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "rename", rename)
+        found = inbox.claim(ready)
+    assert found.path.read_bytes() == jpeg + b"written on"
 
 
 # Clocks
@@ -456,6 +484,26 @@ claimed = [inbox.claim(path) for path in look.ready]
 later = inbox.look(10.0)
 print([path.name for path in look.ready], [path.name for path in later.untakable])
 """
+
+
+def test_a_film_that_cannot_be_asked_for_now_stops_no_other(inbox, films, jpeg, monkeypatch):
+    """One bad entry of a folder (EIO, EUCLEAN) stopped the intake of all."""
+    (films / "a.jpg").write_bytes(jpeg)
+    (films / "b.jpg").write_bytes(jpeg)
+    real = scan_module.walk
+
+    class Damaged:
+        name, path = "a.jpg", str(films / "a.jpg")
+
+        def stat(self, **_):
+            raise OSError(errno.EUCLEAN, "Structure needs cleaning", self.path)
+
+    def walk(*arguments):
+        return (Damaged() if entry.name == "a.jpg" else entry for entry in real(*arguments))
+
+    monkeypatch.setattr(scan_module, "walk", walk)
+    look = look_often(inbox)
+    assert (look.ready, look.untakable) == ((films / "b.jpg",), (films / "a.jpg",))
 
 
 def test_rights_that_are_missing_stop_no_other_film(site, films, jpeg, open_to_all, repository):
