@@ -48,7 +48,7 @@ def test_files_that_come_while_the_worker_stands_still_all_end_once(memory_disk,
     films |= {f"{n}.jpg": b"film %d" % n for n in range(20)}
     drop(config, films)
     watching.signal(signal.SIGCONT)
-    assert wait_until(lambda: is_empty(config), limit_s=FILES / 10)
+    assert wait_until(lambda: is_empty(config), limit_s=60 + FILES / 10, every_s=0.5)
     assert watching.end() == 0
     assert wrongs(config, films) == []
     assert str(memory_disk) not in watching.log()  # watchdog named the inbox when events were lost

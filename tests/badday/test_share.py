@@ -113,6 +113,6 @@ def test_a_folder_that_may_not_be_written_costs_no_film(tmp_path, worker, name, 
     drop(config) if os.geteuid() == 0 or name != "inbox" else None
     assert watching.says("Permission denied")
     folder.chmod(rights)
-    assert wait_until(lambda: is_empty(config), limit_s=90)
+    assert wait_until(lambda: is_empty(config))
     assert watching.end() == 0
     assert wrongs(config) == []

@@ -38,13 +38,13 @@ def drop(config: Config, films: dict[str, bytes] = FILMS) -> None:
         path.write_bytes(content)
 
 
-def wait_until(happened: Callable[[], bool], limit_s: float = 30.0) -> bool:
+def wait_until(happened: Callable[[], bool], limit_s: float = 90.0, every_s: float = 0.02) -> bool:
     """Wait for something outside this process, with a bound; whether it happened."""
     never = threading.Event()
-    for _ in range(int(limit_s / 0.02)):
+    for _ in range(int(limit_s / every_s)):
         if happened():
             return True
-        never.wait(0.02)
+        never.wait(every_s)
     return happened()
 
 
