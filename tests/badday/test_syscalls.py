@@ -1,6 +1,5 @@
 """A worker whose n-th system call fails blames no film and loses none: a sample of the sweep."""
 
-import os
 import subprocess
 import sys
 
@@ -27,4 +26,5 @@ def test_after_any_failed_call_every_film_ends_once_and_none_is_blamed(shim, kin
         check=False,
     )
     assert ended.returncode == 0, ended.stdout
-    assert os.linesep + "0 cases" not in ended.stdout
+    tried = int(ended.stdout.splitlines()[-1].split()[0])
+    assert tried or kind == "link"  # only filesystems without renameat2's flags are given links
