@@ -154,3 +154,20 @@ def test_any_name_is_claimed_and_its_shown_name_is_text(inbox, films, jpeg, name
     assert found.file == shown
     assert found.file.encode()  # any database can hold it
     assert os.fsencode(found.path.name) == name
+
+
+@pytest.mark.parametrize("number", [errno.EACCES, errno.ENOENT])
+def test_what_work_refuses_is_not_a_matter_of_the_film(inbox, films, site, jpeg, number):
+    """A closed work/ looked like films without rights, and intake did not say that it paused."""
+    path = drop(films, "film.jpg", jpeg)
+    (ready,) = settled(inbox)
+
+    def refuse(*_, **__):
+        raise OSError(number, os.strerror(number))
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "mkdir", refuse)
+        with pytest.raises(OSError, match=os.strerror(number)):
+            inbox.claim(ready)
+    assert path.exists()
+    assert [inbox.look(20.0 + second) for second in range(5)][-1].ready == (path,)

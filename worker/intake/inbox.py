@@ -180,38 +180,46 @@ class Inbox:
         candidate = self._candidates.pop(str(path), None)
         if candidate is None:
             return None
-        parts = path.relative_to(self._site.inbox).parts
         try:
-            folder = open_folder(self._site.inbox, parts[:-1])
-            try:
-                return self._claim_from(folder, parts, candidate.signature)
-            finally:
-                os.close(folder)
+            folder = open_folder(self._site.inbox, path.relative_to(self._site.inbox).parts[:-1])
         except OSError as error:
-            if error.errno in _GONE:
-                return None
-            if error.errno not in _THIS_FILE_ONLY:
-                raise
-            self._untakable[str(path)] = candidate.signature, os.strerror(error.errno)
+            self._leave(path, candidate.signature, error)
             return None
+        try:
+            return self._claim_from(folder, path, candidate.signature)
+        finally:
+            os.close(folder)
 
-    def _claim_from(
-        self, folder: int, parts: tuple[str, ...], signature: Signature
-    ) -> Found | None:
-        """`claim`, given the descriptor of the file's folder and its path below the inbox."""
-        name = parts[-1]
-        if Signature.of(os.stat(name, dir_fd=folder, follow_symlinks=False)) != signature:
-            return None
+    def _claim_from(self, folder: int, path: Path, signature: Signature) -> Found | None:
+        """`claim`, given the descriptor of the file's folder."""
         claim = uuid.uuid4().hex
-        claimed = self._site.work / claim / name
-        claimed.parent.mkdir(mode=int(self._site.dir_mode, 8))
+        claimed = self._site.work / claim / path.name
+        try:
+            now = Signature.of(os.stat(path.name, dir_fd=folder, follow_symlinks=False))
+        except OSError as error:
+            self._leave(path, signature, error)
+            return None
+        if now != signature:
+            return None
+        claimed.parent.mkdir(mode=int(self._site.dir_mode, 8))  # what it raises speaks of work/
         reach("claim-made")
-        move_in(folder, name, claimed)
-        if _changed(claimed, signature) and put_back(claimed, folder, name):
+        try:
+            move_in(folder, path.name, claimed)
+        except OSError as error:
+            self._leave(path, signature, error)
+            return None
+        if _changed(claimed, signature) and put_back(claimed, folder, path.name):
             log.info("claim %s: the file was still being written, it goes back", claim)
             return None
-        shown = display_name(Path(*parts))
-        return Found(INBOX, shown, claimed, signature.size, signature.mtime_ns, claim)
+        name = display_name(path.relative_to(self._site.inbox))
+        return Found(INBOX, name, claimed, signature.size, signature.mtime_ns, claim)
+
+    def _leave(self, path: Path, signature: Signature, error: OSError) -> None:
+        """Leave a file that is gone, or that we may not move; raise what speaks of the share."""
+        if error.errno not in (*_GONE, *_THIS_FILE_ONLY):
+            raise error
+        if error.errno in _THIS_FILE_ONLY:
+            self._untakable[str(path)] = signature, os.strerror(error.errno)
 
 
 class _Sorted(NamedTuple):
