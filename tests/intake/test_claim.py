@@ -120,11 +120,12 @@ def test_a_claim_that_the_share_refuses_leaves_no_folder_behind(
     assert path.exists()
 
 
-def test_a_film_that_may_not_be_moved_stops_no_other(inbox, films, jpeg, monkeypatch):
-    """In a sticky inbox one foreign film used to pause the intake of all."""
+@pytest.mark.parametrize("number", [errno.EPERM, errno.EBUSY, errno.ETXTBSY, errno.EUCLEAN])
+def test_a_film_that_may_not_be_moved_stops_no_other(inbox, films, jpeg, monkeypatch, number):
+    """In a sticky inbox, or open on a Windows machine, one film used to pause the intake of all."""
 
     def refuse(*_, **__):
-        raise PermissionError(errno.EPERM, "Operation not permitted")
+        raise OSError(number, os.strerror(number))
 
     path = drop(films, "film.jpg", jpeg)
     settled(inbox)

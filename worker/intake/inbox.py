@@ -22,7 +22,9 @@ from worker.intake.scan import TEMPORARY, scan
 log = logging.getLogger(__name__)
 
 _GONE = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP)  # or swapped for a link since the look
-_THIS_FILE_ONLY = (errno.EACCES, errno.EPERM, errno.EXDEV)  # others speak of the whole share
+_UNREADABLE = (errno.EACCES, errno.EPERM)
+# Others speak of the whole share. EBUSY, ETXTBSY: somebody on the share has the file open (SMB)
+_THIS_FILE_ONLY = (*_UNREADABLE, errno.EXDEV, errno.EBUSY, errno.ETXTBSY, errno.EUCLEAN)
 _TRY_AGAIN_S = 60.0  # with files that could not be moved: somebody may have mended their rights
 _LOOKS = 3  # a file is settled after this many equal looks at the least
 _LONGEST_GAP_S = 60.0  # between two looks; what we slept or were stopped beyond it ages no file
@@ -147,7 +149,7 @@ class Inbox:
             with os.fdopen(os.open(path, _OPEN_FLAGS), "rb") as file:
                 complete = self._complete(file)
         except OSError as error:
-            return error.errno in _THIS_FILE_ONLY  # the decoder will say why it cannot be read
+            return error.errno in _UNREADABLE  # the decoder will say why it cannot be read
         if not complete:
             candidate.ask_at_s = candidate.age_s * (1 + _ASK_AGAIN_SHARE) + 1.0
         return complete
