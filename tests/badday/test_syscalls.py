@@ -17,7 +17,7 @@ def shim(tmp_path_factory):
 @pytest.mark.parametrize("kind", KINDS)
 def test_after_any_failed_call_every_film_ends_once_and_none_is_blamed(shim, kind, repository):
     ended = subprocess.run(
-        [sys.executable, "-m", "tests.badday.syscalls", "--kind", kind, "--per-kind", "4"],
+        [sys.executable, "-m", "tests.badday.syscalls", "--kind", kind, "--per-kind", "3"],
         env=preloaded(shim) | {"PYTHONPATH": str(repository)},
         cwd=repository,
         stdout=subprocess.PIPE,
