@@ -21,7 +21,8 @@ def test_a_disk_that_fills_up_at_any_moment_costs_no_film(small_disk, worker, le
     drop(config, MANY)
     with filled(small_disk, leave_kib << 10):
         watching.signal(signal.SIGCONT)
-        assert watching.says("No space left on device") or "disk is full" in watching.log()
+        assert watching.says("intake paused")
+        assert "No space left on device" in watching.log() or "disk is full" in watching.log()
         assert query(config, "SELECT count(*) FROM failures WHERE reason != 'not-a-film'") == [(0,)]
     assert wait_until(lambda: is_empty(config))
     assert watching.end() == 0
