@@ -17,7 +17,7 @@ from models.errors import ModelError
 from models.explain import explain
 from models.registry import find_model, load_model
 from models.weights import read_weights, write_weights
-from worker.errors import ConfigError
+from worker.errors import ConfigError, DeviceLost
 from worker.imaging.decode import decode
 from worker.imaging.prepare import model_input
 from worker.inference.decide import decide
@@ -222,6 +222,112 @@ UNKNOWN = replace(FILM, guard_score=0.8)
 NO_CHEST = replace(UNKNOWN, not_chest_score=0.8)
 ADULT, CHILD = Tags(patient_age_years=40), Tags(patient_age_years=3)
 LATERAL = Refusal(Reason.LATERAL_VIEW, "a lateral view")
+
+
+class Crowded(torch.nn.Module):
+    """A network on a device that has room for `room` films; `None` for as many as you like."""
+
+    def __init__(self, network, room, error=None):
+        super().__init__()
+        self.network, self.room, self.passes = network, room, []
+        self.error = error or torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB")
+
+    def forward(self, films):
+        self.passes.append(len(films))
+        if self.room is not None and len(films) > self.room:
+            raise self.error
+        return self.network(films)
+
+    def to(self, *_, **__):
+        """Moving to the CPU is what makes room."""
+        self.room = None
+        return self
+
+
+def crowded(tiny_model, room, error=None):
+    engine = Engine(load_model(tiny_model), "cpu", "float32")
+    engine._network = Crowded(engine._network, room, error)
+    return engine
+
+
+def the_same(found, expected):
+    assert [each.probability for each in found] == pytest.approx(
+        [each.probability for each in expected], rel=1e-5
+    )
+
+
+@pytest.mark.parametrize(("room", "passes"), [(2, [5, 2, 2, 1]), (1, [5, 2, 1, 1, 1, 1, 1])])
+def test_a_gpu_without_memory_gets_half_as_many_films_and_the_answers_stay(
+    tiny_model, predictions, films, caplog, room, passes
+):
+    engine = crowded(tiny_model, room)
+    the_same(engine.predict(films), predictions)
+    assert engine._network.passes == passes
+    assert engine.note == f"CUDA ran out of memory: {room} films at once since then"
+    assert engine.note in caplog.text
+
+
+def test_later_batches_stay_small(tiny_model, films):
+    engine = crowded(tiny_model, 2)
+    engine.predict(films)
+    engine._network.passes.clear()
+    engine.predict(films)
+    assert engine._network.passes == [2, 2, 1]
+
+
+def test_a_gpu_without_room_for_one_film_leaves_them_to_the_cpu(
+    tiny_model, predictions, films, caplog
+):
+    engine = crowded(tiny_model, 0)
+    the_same(engine.predict(films), predictions)
+    assert engine._network.passes == [5, 2, 1, 5]
+    assert engine.device == torch.device("cpu")
+    assert "on the CPU since then" in engine.note
+    assert engine.note in caplog.text
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "CUDA error: out of memory",
+        "CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`",
+        "cuDNN error: CUDNN_STATUS_NOT_INITIALIZED",
+    ],
+)
+def test_memory_that_is_used_up_has_many_names(tiny_model, predictions, films, text):
+    engine = crowded(tiny_model, 2, RuntimeError(text))
+    the_same(engine.predict(films), predictions)
+
+
+def test_a_gpu_that_is_full_at_the_start_leaves_the_films_to_the_cpu(
+    tiny_model, predictions, films, monkeypatch
+):
+    real, calls = Engine._placed, []
+
+    def placed(engine, network):
+        calls.append(1)
+        if len(calls) == 1:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return real(engine, network)
+
+    monkeypatch.setattr(Engine, "_placed", placed)
+    engine = Engine(load_model(tiny_model), "cpu", "float32")
+    the_same(engine.predict(films), predictions)
+    assert "on the CPU" in engine.note
+
+
+def test_a_gpu_that_fails_ends_the_program_and_blames_no_film(tiny_model, films):
+    error = torch.AcceleratorError("CUDA error: unspecified launch failure")
+    engine = crowded(tiny_model, 0, error)
+    with pytest.raises(DeviceLost, match="no film is to blame"):
+        engine.predict(films)
+    assert engine.note is None
+
+
+def test_an_error_of_the_program_stays_one(tiny_model, films):
+    engine = crowded(tiny_model, 0, RuntimeError("shapes do not match"))
+    with pytest.raises(RuntimeError, match="shapes"):
+        engine.predict(films)
 
 
 @pytest.mark.parametrize(

@@ -11,8 +11,9 @@ from typing import Protocol, TypeVar
 from sqlalchemy import Engine
 
 from worker.config import Config
+from worker.intake.claims import secure
 from worker.intake.found import Found
-from worker.intake.inbox import Inbox, Look, secure
+from worker.intake.inbox import Inbox, Look
 from worker.intake.watch import Watcher
 from worker.patience import until_it_works
 from worker.pipeline import Pipeline, Started
@@ -86,7 +87,7 @@ class Daemon:
     def run(self) -> None:
         """Watch until `stop` is called."""
         watch = self._config.watch
-        watcher = Watcher(self._config.site.inbox, watch.mode, watch.scan_interval_s, self._wake)
+        watcher = Watcher(self._config.site.inbox, watch.mode, self._wake)
         log.info("watching the inbox, %s events, run %d", watcher.kind, self._run_id)
         try:
             self._until_it_works(self.recover)

@@ -10,6 +10,7 @@ ScreenError                     exit 1
 ├── NothingLearned              exit 1  nothing-learned
 ├── NoOperatingPoint            exit 1  no-operating-point
 ├── DecoderUnavailable          exit 1  decoder-unavailable
+├── DeviceLost                  exit 1  device-lost
 ├── StoreError                  exit 1  database
 │   └── NetworkFilesystem       exit 2  network-filesystem
 └── FilmError                   exit 3  one film's failure, never the program's
@@ -94,6 +95,12 @@ class DecoderUnavailable(ScreenError):
     """The decoder processes do not start or were closed; no film is to blame."""
 
     slug = "decoder-unavailable"
+
+
+class DeviceLost(ScreenError):
+    """The CUDA device failed under the network; no film is to blame."""
+
+    slug = "device-lost"
 
 
 class StoreError(ScreenError):

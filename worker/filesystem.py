@@ -7,6 +7,7 @@ import stat
 import tempfile
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from io import BufferedReader
 from pathlib import Path
 
@@ -121,8 +122,8 @@ def remove_temporary(folder: Path) -> None:
         path.unlink(missing_ok=True)
 
 
-def move_new(source: Path, target: Path) -> None:
-    """Rename in one step, never over another file.
+def move_new(source: Path, target: Path, target_folder: int = _AT_FDCWD) -> None:
+    """Rename in one step, never over another file; `target` may be below an open folder.
 
     Raises FileExistsError when `target` is there. Where the filesystem does not know the flag
     (renameat2(2): EINVAL, NFS says so) the film gets its second name before it loses the first: a
@@ -130,21 +131,27 @@ def move_new(source: Path, target: Path) -> None:
     """
     names = os.fsencode(source), os.fsencode(target)
     renameat2 = getattr(_libc, "renameat2", None)  # musl has none
-    if renameat2 and not renameat2(_AT_FDCWD, names[0], _AT_FDCWD, names[1], _RENAME_NOREPLACE):
+    if renameat2 and not renameat2(_AT_FDCWD, names[0], target_folder, names[1], _RENAME_NOREPLACE):
         return
     number = ctypes.get_errno() if renameat2 else errno.ENOSYS
     if number not in (errno.EINVAL, errno.ENOSYS):
         raise OSError(number, os.strerror(number), str(source), None, str(target))
     try:
-        os.link(source, target, follow_symlinks=False)
+        os.link(source, target, dst_dir_fd=target_folder, follow_symlinks=False)
     except OSError as error:
         if error.errno not in (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS):
             raise
-        if os.path.lexists(target):  # no links here: look, then rename; a site has one worker
-            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(target)) from error
-        source.rename(target)
+        _look_then_rename(source, target, target_folder)  # no hard links here either
         return
     source.unlink()
+
+
+def _look_then_rename(source: Path, target: Path, target_folder: int) -> None:
+    """The last resort: not one step, but a site has one worker."""
+    with suppress(FileNotFoundError):
+        os.stat(target, dir_fd=target_folder, follow_symlinks=False)
+        raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(target))
+    os.rename(source, target, dst_dir_fd=target_folder)
 
 
 def sync_folder(path: Path) -> None:

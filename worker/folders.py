@@ -1,8 +1,10 @@
-"""Walk folders the one way every command does."""
+"""Walk folders the one way every command does, and open them without following links."""
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+
+_FOLDER = os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC
 
 
 def raise_it(error: OSError) -> None:
@@ -21,17 +23,69 @@ def regular_files(path: Path, on_error: Callable[[OSError], None] = raise_it) ->
         if path.is_file():
             yield path
         return
+    for entry in walk(path, on_error):
+        if entry.is_file(follow_symlinks=False):  # false, not an error, if it vanished
+            yield Path(entry.path)
+
+
+def walk(
+    folder: Path,
+    on_error: Callable[[OSError], None],
+    skip: Callable[[os.DirEntry[str]], bool] = lambda _entry: False,
+) -> Iterator[os.DirEntry[str]]:
+    """Every entry below a folder that is no folder itself, as `regular_files` orders them.
+
+    What `skip` names is left out, folders with all they hold. Not recursive: a tree may be deeper
+    than Python's stack. Where it is deeper than a path may be long, `on_error` gets ENAMETOOLONG.
+    """
+    levels = [iter(_listed(str(folder), on_error))]
+    while levels:
+        entry = next(levels[-1], None)
+        if entry is None:
+            levels.pop()
+        elif not skip(entry):
+            is_folder = _is_folder(entry, on_error)
+            if is_folder:
+                levels.append(iter(_listed(entry.path, on_error)))
+            elif is_folder is False:
+                yield entry
+
+
+def _listed(folder: str, on_error: Callable[[OSError], None]) -> list[os.DirEntry[str]]:
     try:
-        with os.scandir(path) as entries:
-            ordered = sorted(entries, key=lambda entry: os.fsencode(entry.name))
+        with os.scandir(folder) as entries:
+            return sorted(entries, key=lambda entry: os.fsencode(entry.name))
     except OSError as error:
         on_error(error)
-        return
-    for entry in ordered:
-        if entry.is_dir(follow_symlinks=False):
-            yield from regular_files(Path(entry.path), on_error)
-        elif entry.is_file(follow_symlinks=False):  # false, not an error, if it vanished
-            yield Path(entry.path)
+        return []
+
+
+def _is_folder(entry: os.DirEntry[str], on_error: Callable[[OSError], None]) -> bool | None:
+    """Whether an entry is a folder; `None` when the system does not say.
+
+    Filesystems that list no types have to be asked, and may refuse.
+    """
+    try:
+        return entry.is_dir(follow_symlinks=False)
+    except OSError as error:
+        on_error(error)
+        return None
+
+
+def open_folder(root: Path, below: Sequence[str] = ()) -> int:
+    """Descriptor of `root`, or of a folder below it reached name by name without following a link.
+
+    For the `dir_fd` of other calls: nobody can swap a folder for a link between them. `root` itself
+    may be a link. Raises OSError; ENOTDIR where a link stands.
+    """
+    descriptor = os.open(root, _FOLDER)
+    for name in below:
+        try:
+            deeper = os.open(name, _FOLDER | os.O_NOFOLLOW, dir_fd=descriptor)
+        finally:
+            os.close(descriptor)
+        descriptor = deeper
+    return descriptor
 
 
 def display_name(path: Path) -> str:

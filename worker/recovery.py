@@ -11,7 +11,7 @@ from worker.failpoints import reach
 from worker.filesystem import remove_temporary
 from worker.folders import display_name
 from worker.intake.found import INBOX, Found
-from worker.intake.inbox import is_temporary
+from worker.intake.names import is_temporary
 from worker.intake.shelf import remove_claim
 from worker.report.site import broken_pages, render_again, report_folders
 from worker.store.work import Item, claimed_file, finished_file, waiting_files

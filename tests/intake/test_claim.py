@@ -2,16 +2,26 @@
 
 import errno
 import os
-from pathlib import Path
 
 import pytest
 
-from worker.intake.inbox import Inbox, put_back
+from worker.folders import open_folder
+from worker.intake.claims import put_back
+from worker.intake.inbox import Inbox
 
 
 def settled(inbox):
     """The paths that are ready after 10 s."""
     return [inbox.look(float(second)) for second in range(10)][-1].ready
+
+
+def back(claimed, path):
+    """Put a claimed film back to where it was."""
+    folder = open_folder(path.parent)
+    try:
+        return put_back(claimed, folder, path.name)
+    finally:
+        os.close(folder)
 
 
 def drop(folder, name, content):
@@ -77,19 +87,19 @@ def test_a_film_that_goes_back_leaves_a_newer_one_of_its_name_alone(films, site,
     folder = site.site.work / "claim"
     claimed = drop(folder, "film.jpg", jpeg)
     newer = drop(films, "film.jpg", b"newer")
-    put_back(claimed, newer)
+    assert back(claimed, newer)
     assert newer.read_bytes() == b"newer"
-    assert (films / "film-claim.jpg").read_bytes() == jpeg
+    assert (films / "claim.jpg").read_bytes() == jpeg
     assert not folder.exists()
 
 
 def test_a_film_goes_back_where_the_filesystem_has_no_hard_links(films, site, jpeg, monkeypatch):
-    def refuse(*_):
+    def refuse(*_, **__):
         raise PermissionError(1, "Operation not permitted")
 
     claimed = drop(site.site.work / "claim", "film.jpg", jpeg)
     monkeypatch.setattr(os, "link", refuse)
-    put_back(claimed, films / "film.jpg")
+    assert back(claimed, films / "film.jpg")
     assert (films / "film.jpg").read_bytes() == jpeg
 
 
@@ -98,27 +108,28 @@ def test_a_claim_that_the_share_refuses_leaves_no_folder_behind(
 ):
     """A film that could not be renamed once left an empty folder in work/ at every try."""
 
-    def refuse(*_):
+    def refuse(*_, **__):
         raise OSError(errno.EIO, "Input/output error")
 
     path = drop(films, "film.jpg", jpeg)
     settled(inbox)
-    monkeypatch.setattr(Path, "rename", refuse)
+    monkeypatch.setattr(os, "rename", refuse)
     with pytest.raises(OSError, match="Input/output"):
         inbox.claim(path)
     assert list(site.site.work.iterdir()) == []
     assert path.exists()
 
 
-def test_a_film_that_may_not_be_moved_stops_no_other(inbox, films, jpeg, monkeypatch):
-    """In a sticky inbox one foreign film used to pause the intake of all."""
+@pytest.mark.parametrize("number", [errno.EPERM, errno.EBUSY, errno.ETXTBSY, errno.EUCLEAN])
+def test_a_film_that_may_not_be_moved_stops_no_other(inbox, films, jpeg, monkeypatch, number):
+    """In a sticky inbox, or open on a Windows machine, one film used to pause the intake of all."""
 
-    def refuse(*_):
-        raise PermissionError(errno.EPERM, "Operation not permitted")
+    def refuse(*_, **__):
+        raise OSError(number, os.strerror(number))
 
     path = drop(films, "film.jpg", jpeg)
     settled(inbox)
-    monkeypatch.setattr(Path, "rename", refuse)
+    monkeypatch.setattr(os, "rename", refuse)
     assert inbox.claim(path) is None
     later = [inbox.look(10.0 + second) for second in range(10)][-1]
     assert (later.ready, later.untakable) == ((), (path,))
@@ -144,3 +155,20 @@ def test_any_name_is_claimed_and_its_shown_name_is_text(inbox, films, jpeg, name
     assert found.file == shown
     assert found.file.encode()  # any database can hold it
     assert os.fsencode(found.path.name) == name
+
+
+@pytest.mark.parametrize("number", [errno.EACCES, errno.ENOENT])
+def test_what_work_refuses_is_not_a_matter_of_the_film(inbox, films, site, jpeg, number):
+    """A closed work/ looked like films without rights, and intake did not say that it paused."""
+    path = drop(films, "film.jpg", jpeg)
+    (ready,) = settled(inbox)
+
+    def refuse(*_, **__):
+        raise OSError(number, os.strerror(number))
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "mkdir", refuse)
+        with pytest.raises(OSError, match=os.strerror(number)):
+            inbox.claim(ready)
+    assert path.exists()
+    assert [inbox.look(20.0 + second) for second in range(5)][-1].ready == (path,)

@@ -4,7 +4,8 @@ import os
 
 import pytest
 
-from worker.intake.inbox import Inbox, is_temporary
+from worker.intake.inbox import Inbox
+from worker.intake.names import is_temporary
 
 
 def look_often(inbox, start=0.0, end=10.0):

@@ -2,6 +2,8 @@
 
 import logging
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Literal
 
@@ -12,10 +14,14 @@ from numpy.typing import NDArray
 from models.ensemble import Ensemble
 from models.explain import Explained
 from models.registry import LoadedModel
-from worker.errors import ConfigError
+from worker.errors import ConfigError, DeviceLost
 from worker.inference.guard import Guard
 
 log = logging.getLogger(__name__)
+
+# How the libraries of CUDA tell of memory, and of anything, in RuntimeErrors without a class
+_NO_MEMORY = ("out of memory", "ALLOC_FAILED", "CUDNN_STATUS_NOT_INITIALIZED")
+_CUDA = ("CUDA", "CUDNN", "CUBLAS", "cuDNN", "cuBLAS", "NVRTC")
 
 Precision = Literal["auto", "float32", "bfloat16"]
 
@@ -35,24 +41,60 @@ class Prediction:
     not_chest_score: float
 
 
+class _NoMemory(Exception):
+    """The device has no room for so many films at once."""
+
+
 class Engine:
-    """A model on a device, ready to predict."""
+    """A model on a device, ready to predict.
+
+    When a CUDA device runs out of memory, fewer films go at once, down to one, and then the CPU
+    takes over for good. `device` is where the network is now; `note` says what had to be done.
+    """
 
     def __init__(
         self, model: LoadedModel, device: str = "auto", precision: Precision = "auto"
     ) -> None:
         self.card = model.card
         self.device = choose_device(device)
-        self._guard = Guard(model.guard).to(self.device)
+        self.note: str | None = None
+        self._at_once: int | None = None  # films in one pass, once memory has set a limit
+        self._gave_up = False  # the CUDA device
+        self._guard = Guard(model.guard)
         # Folding halves the time in float32 and changes nothing; in bfloat16 it costs accuracy.
         networks = {"float32": model.network.folded(), "bfloat16": model.network}
-        self.precision = self._choose_precision(precision, networks)
-        self._network = self._placed(networks[self.precision])
+        try:
+            self._start(precision, networks)
+        except _NoMemory:
+            self._give_up()
+            self._start(precision, networks)
+
+    def _start(self, precision: Precision, networks: dict[str, Ensemble]) -> None:
+        with _cuda_errors():
+            self.precision = self._choose_precision(precision, networks)
+            self._network = self._placed(networks[self.precision])
+            self._guard.to(self.device)
 
     def predict(self, inputs: NDArray[np.float32]) -> list[Prediction]:
-        """Predict N prepared films, float32 (N, S, S) in [0, 1], in order."""
-        if not len(inputs):
-            return []
+        """Predict N prepared films, float32 (N, S, S) in [0, 1], in order.
+
+        Raises DeviceLost when a CUDA device fails for another reason than its memory.
+        """
+        predictions: list[Prediction] = []
+        while len(predictions) < len(inputs):
+            start = len(predictions)
+            films = inputs[start : start + (self._at_once or len(inputs))]
+            try:
+                with _cuda_errors():
+                    predictions += self._predict(films)
+                continue
+            except _NoMemory:
+                if self._gave_up:
+                    raise
+            self._make_room(len(films))  # out here: the error's frames held the films' tensors
+        return predictions
+
+    def _predict(self, inputs: NDArray[np.float32]) -> list[Prediction]:
         calibration = self.card.calibration
         with torch.inference_mode():
             answer = self._forward(self._network, inputs, self.precision)
@@ -65,7 +107,24 @@ class Engine:
                 guard.not_chest.tolist(),
                 strict=True,
             )
-        return [Prediction(*row) for row in columns]
+            return [Prediction(*row) for row in columns]
+
+    def _make_room(self, films: int) -> None:
+        """Go on with half as many films at once, or without the CUDA device."""
+        if films > 1:
+            self._at_once = films // 2
+            self.note = f"CUDA ran out of memory: {self._at_once} films at once since then"
+            log.warning("%s", self.note)
+            torch.cuda.empty_cache()  # does nothing where CUDA was never used
+            return
+        self._give_up()
+        self._network = self._placed(self._network)
+        self._guard.to(self.device)
+
+    def _give_up(self) -> None:
+        self.device, self._at_once, self._gave_up = torch.device("cpu"), None, True
+        self.note = "CUDA ran out of memory: on the CPU since then, more slowly"
+        log.warning("%s", self.note)
 
     def _forward(self, network: Ensemble, inputs: NDArray[np.float32], precision: str) -> Explained:
         films = torch.from_numpy(np.ascontiguousarray(inputs))[:, None]  # (N, 1, S, S)
@@ -99,6 +158,25 @@ class Engine:
                 self._forward(network, films, precision).margins.cpu()
                 best = min(best, time.perf_counter() - start)
         return best
+
+
+@contextmanager
+def _cuda_errors() -> Iterator[None]:
+    """Tell memory that is used up (_NoMemory) from a device that failed (DeviceLost)."""
+    try:
+        yield
+    except torch.OutOfMemoryError as error:
+        raise _NoMemory from error
+    except RuntimeError as error:
+        text = str(error)
+        if not any(each in text for each in _CUDA):
+            raise
+        if any(each in text for each in _NO_MEMORY):
+            raise _NoMemory from error
+        raise DeviceLost(
+            "the CUDA device failed; no film is to blame. See 'nvidia-smi' and the system's log, "
+            "then start again, or set model.device = 'cpu'"
+        ) from error
 
 
 def choose_device(name: str) -> torch.device:

@@ -2,13 +2,13 @@
 
 import logging
 import threading
+import warnings
 from pathlib import Path
 from typing import Literal
 
 from watchdog.events import FileSystemEvent, FileSystemEventHandler
 from watchdog.observers import Observer
 from watchdog.observers.api import BaseObserver
-from watchdog.observers.polling import PollingObserver
 
 from worker.filesystem import is_network
 
@@ -28,30 +28,40 @@ class _Wake(FileSystemEventHandler):
 
 
 class Watcher:
-    """A watchdog observer that is started again when it dies; the daemon lives on without it."""
+    """A watchdog observer that is started again when it dies; the daemon lives on without it.
 
-    def __init__(self, inbox: Path, mode: Mode, poll_s: float, wake: threading.Event) -> None:
-        self._inbox, self._poll_s, self._wake = inbox, poll_s, wake
+    Polling needs none: the daemon scans at intervals anyway. (Watchdog's own polling observer
+    would walk the inbox once more, through links that lead out of it and in circles.)
+    """
+
+    def __init__(self, inbox: Path, mode: Mode, wake: threading.Event) -> None:
+        self._inbox, self._wake = inbox, wake
         polling = mode == "polling" or (mode == "auto" and is_network(inbox))
         self.kind = "polling" if polling else "native"
         self._observer: BaseObserver | None = None
+        self._errno: int | None = None  # of the last failure, to say it once
+        _silence_watchdog()
         self.ensure()
 
     def ensure(self) -> None:
         """Start the observer if none is alive. Failure is logged: scans at intervals go on."""
-        if self._observer is not None and self._observer.is_alive():
+        if self.kind == "polling" or (self._observer is not None and self._observer.is_alive()):
             return
-        observer = PollingObserver(timeout=self._poll_s) if self.kind == "polling" else Observer()
+        observer = Observer()
         try:
             observer.schedule(_Wake(self._wake), str(self._inbox), recursive=True)
             observer.start()
         except OSError as error:
-            log.warning("no events from the inbox (errno %s): scanning at intervals", error.errno)
-            self._observer = None
+            self._say_once(error)
             return
         if self._observer is not None:
             log.warning("the watcher of the inbox had died and was started again")
-        self._observer = observer
+        self._observer, self._errno = observer, None
+
+    def _say_once(self, error: OSError) -> None:
+        if error.errno != self._errno:
+            self._errno = error.errno
+            log.warning("no events from the inbox (errno %s): scanning at intervals", error.errno)
 
     def wait(self, timeout_s: float) -> bool:
         """Wait for an event, at most `timeout_s`; True if there was one."""
@@ -64,3 +74,9 @@ class Watcher:
         if self._observer is not None and self._observer.is_alive():
             self._observer.stop()
             self._observer.join()
+
+
+def _silence_watchdog() -> None:
+    """Keep what watchdog says out of our log: it names folders, and no event decides anything."""
+    logging.getLogger("watchdog").setLevel(logging.CRITICAL)
+    warnings.filterwarnings("ignore", category=RuntimeWarning, module="watchdog")

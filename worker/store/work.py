@@ -17,6 +17,7 @@ from worker.failpoints import reach
 from worker.intake.found import INBOX, Found
 from worker.store.tables import Failure, File, Model, Run
 
+_INT64 = 2**63 - 1
 _ASKED_AT_ONCE = 200  # rows per question: statements have a limit of variables
 
 
@@ -154,7 +155,7 @@ def _row(found: Found, run_id: int, model_id: int, now: datetime) -> dict[str, o
         "file": found.file,
         "path": os.fsencode(found.path),
         "size": found.size,
-        "mtime_ns": found.mtime_ns,
+        "mtime_ns": _storable(found.mtime_ns),
         "claim": found.claim,
         "state": "waiting",
         "recorded_at": now,
@@ -165,7 +166,13 @@ _Key = tuple[str, bytes, int, int, str]
 
 
 def _key(found: Found) -> _Key:
-    return (found.source, os.fsencode(found.path), found.size, found.mtime_ns, found.claim)
+    mtime_ns = _storable(found.mtime_ns)
+    return (found.source, os.fsencode(found.path), found.size, mtime_ns, found.claim)
+
+
+def _storable(mtime_ns: int) -> int:
+    """A time as 64 bits can hold it: filesystems know years after 2262, databases do not."""
+    return max(-_INT64 - 1, min(mtime_ns, _INT64))
 
 
 def _known(session: Session, found: Sequence[Found], model_id: int) -> dict[_Key, File]:
