@@ -14,7 +14,7 @@ ROOT = Path(__file__).resolve().parents[1]
 LAYERS = (
     ("worker",),
     ("worker.errors", "worker.assets", "worker.records"),
-    ("worker.filesystem", "worker.folders", "worker.csvtext"),
+    ("worker.filesystem", "worker.folders", "worker.csvtext", "worker.heartbeat", "worker.logs"),
     ("worker.config", "worker.labels"),
     ("worker.imaging",),
     ("worker.intake",),
@@ -23,7 +23,8 @@ LAYERS = (
     ("worker.screening",),
     ("worker.store",),
     ("worker.report",),
-    ("worker.pipeline", "worker.site"),
+    ("worker.pipeline", "worker.site", "worker.failed", "worker.retention"),
+    ("worker.restore",),
     ("worker.daemon", "worker.backfill", "worker.classify", "worker.evaluate", "worker.train"),
     ("worker.doctor",),
     ("worker.cli",),
@@ -119,7 +120,10 @@ def test_only_the_store_knows_more_of_sqlalchemy_than_the_type_of_an_engine(path
 
 @pytest.mark.parametrize(
     "module",
-    ["worker.cli.main", *(f"worker.cli.{n}" for n in ("films", "work", "results", "model"))],
+    [
+        "worker.cli.main",
+        *(f"worker.cli.{n}" for n in ("films", "work", "results", "model", "health", "failed")),
+    ],
 )
 def test_help_waits_for_no_heavy_import(module):
     heavy = "{'torch', 'cv2', 'sqlalchemy', 'pydicom', 'sklearn', 'watchdog'}"

@@ -1,5 +1,6 @@
 """What kind of filesystem a path lies on, and writing files so that a crash leaves no half."""
 
+import ctypes
 import errno
 import os
 import stat
@@ -20,6 +21,8 @@ _NETWORK = frozenset(
 
 _ABOUT_THE_FILE = (errno.EACCES, errno.EPERM, errno.ELOOP, errno.EISDIR, errno.ENXIO)
 _TEMPORARY_PREFIX, _TEMPORARY_SUFFIX = ".screen-", ".tmp"
+_AT_FDCWD, _RENAME_NOREPLACE = -100, 1  # fcntl.h, stdio.h
+_libc = ctypes.CDLL(None, use_errno=True)
 
 
 def filesystem_type(path: Path, mounts: Path = Path("/proc/self/mountinfo")) -> str:
@@ -91,6 +94,24 @@ def write_atomic(path: Path, data: bytes, mode: int, *, sync: bool = False) -> N
     except BaseException:
         Path(temporary).unlink(missing_ok=True)
         raise
+
+
+def move_new(source: Path, target: Path) -> None:
+    """Rename in one step, never over another file.
+
+    Raises FileExistsError when `target` is there. Where the filesystem does not know the flag
+    (renameat2(2): EINVAL, NFS says so) the film gets its second name before it loses the first: a
+    kill between the two leaves both, never neither.
+    """
+    names = os.fsencode(source), os.fsencode(target)
+    renameat2 = getattr(_libc, "renameat2", None)  # musl has none
+    if renameat2 and not renameat2(_AT_FDCWD, names[0], _AT_FDCWD, names[1], _RENAME_NOREPLACE):
+        return
+    number = ctypes.get_errno() if renameat2 else errno.ENOSYS
+    if number not in (errno.EINVAL, errno.ENOSYS):
+        raise OSError(number, os.strerror(number), str(source), None, str(target))
+    os.link(source, target, follow_symlinks=False)
+    source.unlink()
 
 
 def remove_temporary(folder: Path) -> None:

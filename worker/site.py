@@ -63,6 +63,18 @@ def hold_site(config: Config) -> Iterator[Engine]:
 
     Raises NotASite, or SiteBusy when another worker holds the site.
     """
+    with alone(config):
+        engine = open_database(config.database)
+        try:
+            upgrade(engine)
+            yield engine
+        finally:
+            engine.dispose()
+
+
+@contextmanager
+def alone(config: Config) -> Iterator[None]:
+    """Hold a site as its only worker. Raises NotASite, or SiteBusy when another one does."""
     config.require_site()
     _require_one_filesystem(config)
     descriptor = os.open(config.site.work / _LOCK, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
@@ -74,12 +86,7 @@ def hold_site(config: Config) -> Iterator[Engine]:
             )
         os.ftruncate(descriptor, 0)
         os.pwrite(descriptor, str(os.getpid()).encode(), 0)
-        engine = open_database(config.database)
-        try:
-            upgrade(engine)
-            yield engine
-        finally:
-            engine.dispose()
+        yield
     finally:
         os.close(descriptor)
 

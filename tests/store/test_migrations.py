@@ -3,6 +3,7 @@
 import json
 import shutil
 import sqlite3
+from datetime import date
 
 import pytest
 from alembic import command
@@ -21,6 +22,7 @@ from worker.store.database import (
     upgrade,
 )
 from worker.store.queries import RESULTS, latest_card, results
+from worker.store.removals import days_lived
 from worker.store.tables import Base
 from worker.store.work import register_model
 
@@ -58,7 +60,7 @@ def test_upgrading_again_changes_nothing(engine):
 
 def test_a_fresh_database_has_no_schema_until_it_is_upgraded(settings):
     engine = open_database(settings, create=True)
-    assert revisions(engine) == (None, "0002")
+    assert revisions(engine) == (None, "0004")
     with pytest.raises(StoreError, match="screen db upgrade"):
         require_current(engine)
     upgrade(engine)
@@ -70,9 +72,9 @@ def test_a_migration_that_fails_leaves_nothing_behind(engine, tmp_path, monkeypa
     before = schema(engine)
     migrations = tmp_path / "migrations"
     shutil.copytree(asset("migrations"), migrations)
-    (migrations / "versions" / "0003_fails.py").write_text(
+    (migrations / "versions" / "9999_fails.py").write_text(
         "import sqlalchemy as sa\nfrom alembic import op\n"
-        "revision, down_revision = '0003', '0002'\n"
+        "revision, down_revision = '9999', '0004'\n"
         "def upgrade():\n"
         "    op.create_table('half', sa.Column('id', sa.Integer))\n"
         "    op.execute('ALTER TABLE films ADD COLUMN half INTEGER')\n"
@@ -132,12 +134,28 @@ def content(engine, *tables):
         return {t: connection.execute(text(f"SELECT * FROM {t}")).mappings().all() for t in tables}
 
 
+def _older_columns(found, before):
+    """What was found, without the columns that are new."""
+    return {
+        table: [
+            {name: row[name] for name in old} for row, old in zip(rows, before[table], strict=True)
+        ]
+        for table, rows in found.items()
+    }
+
+
+def test_an_upgrade_counts_the_days_that_the_site_has_lived(old_engine):
+    """Films age by days on which the worker ran: those of an older program must count."""
+    upgrade(old_engine)
+    assert days_lived(old_engine) == [date(2026, 5, 3)]
+
+
 def test_an_upgrade_to_labels_keeps_every_row_and_what_the_views_say(old_engine):
     tables = ("runs", "films", "screenings", "files", "results", "latest_results")
     before = content(old_engine, *tables)
     assert len(before["results"]) == 1
     upgrade(old_engine)
-    assert content(old_engine, *tables) == before
+    assert _older_columns(content(old_engine, *tables), before) == before
     assert integrity_problems(old_engine) == []
     with old_engine.connect() as connection:
         assert connection.exec_driver_sql("PRAGMA foreign_keys").scalar() == 1

@@ -134,7 +134,8 @@ def backfill(
     from worker.report.site import INDEX
     from worker.screening import Screener
     from worker.site import hold_site
-    from worker.store.work import begin_recovery, standing_failures
+    from worker.store.failures import standing_failures
+    from worker.store.work import begin_recovery
 
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # an orderly stop, as Ctrl-C is
     config = chosen_config(config_file).require_site()

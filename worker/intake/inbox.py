@@ -149,7 +149,7 @@ class Inbox:
             log.warning("a file cannot be taken from the inbox: %s", error.strerror)
             return None
         if Signature.of(claimed) != candidate.signature:
-            log.info("claim %s: the file was still being written, it goes back", claim)
+            log.info("a file was still being written, it goes back", extra={"claim": claim})
             put_back(claimed, path)
             return None
         name = display_name(path.relative_to(self._site.inbox))

@@ -46,7 +46,9 @@ class Watcher:
             observer.schedule(_Wake(self._wake), str(self._inbox), recursive=True)
             observer.start()
         except OSError as error:
-            log.warning("no events from the inbox (errno %s): scanning at intervals", error.errno)
+            log.warning(
+                "no events from the inbox: scanning at intervals", extra={"errno": error.errno}
+            )
             self._observer = None
             return
         if self._observer is not None:
