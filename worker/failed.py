@@ -14,6 +14,7 @@ from sqlalchemy import Engine
 from worker.config import Site
 from worker.errors import StaleFailure
 from worker.filesystem import move_new, sync_folder
+from worker.intake.inbox import is_temporary
 from worker.intake.shelf import SIDECAR_SUFFIX
 from worker.store.failures import Failing, failures, owner_in_failed, resolve
 
@@ -62,14 +63,14 @@ def settle_interrupted(site: Site, engine: Engine, now: datetime) -> int:
     """Bring retries that were cut off to one of their two ends; how many there were."""
     begun = failures(engine, resolution="retrying")
     for failing in begun:
-        try:
-            film_of(site, engine, failing)
-        except StaleFailure:  # it had been moved: only what comes after was missing
-            if owner_in_failed(engine, str(failing.name)) == failing.id:
-                _forget(site.failed / str(failing.name))
-            resolve(engine, failing.id, "retried", now)
-        else:
+        film = site.failed / str(failing.name)
+        own = owner_in_failed(engine, film.name) == failing.id
+        if own and os.path.lexists(film):
             resolve(engine, failing.id, None, now)
+            continue
+        if own:  # it had been moved: only what comes after was missing
+            _forget(film)
+        resolve(engine, failing.id, "retried", now)
     return len(begun)
 
 
@@ -79,7 +80,7 @@ def film_of(site: Site, engine: Engine, failing: Failing) -> Path:
     if failing.claim and (site.work / failing.claim).is_dir():
         raise StaleFailure(f"{which} is still on its way to failed/: try again in a moment")
     name = str(failing.name)
-    if (owner := owner_in_failed(engine, name)) != failing.id:
+    if (owner := owner_in_failed(engine, name)) not in (None, failing.id):
         raise StaleFailure(f"{which} is no longer in failed/: file {owner} has its name now")
     film = site.failed / name
     try:
@@ -104,9 +105,10 @@ def _give_back(site: Site, film: Path, failing: Failing) -> Path:
     given = site.inbox / failing.file
     folder = given.parent if _is_below(site.inbox, given.parent) else site.inbox
     numbered = f"{film.stem}-{failing.id}{film.suffix}"
-    for place in (folder / given.name, folder / film.name, folder / numbered):
-        if len(os.fsencode(place.name)) > _LONGEST_NAME_BYTES:
-            continue
+    for name in (given.name, film.name, numbered, f"film-{failing.id}"):
+        place = folder / name
+        if is_temporary(name) or len(os.fsencode(name)) > _LONGEST_NAME_BYTES:
+            continue  # the worker would leave it alone, or the system not have it
         try:
             move_new(film, place)
         except FileExistsError:

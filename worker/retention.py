@@ -1,7 +1,8 @@
 """Retention: remove screened films and reports by age and by free disk, and nothing else.
 
-Age is counted in days that the site lived: days (UTC) on which retention was looked at. A clock
-that jumps by a year makes every film one day older, not 365, and a worker that was off for a month
+Age is counted in days that the site lived: days (UTC) on which retention was looked at, after the
+film was there. A clock that jumps by a year makes every film one day older, not 365; a film of a
+day on which the clock stood in 1970 is as young as it is; and a worker that was off for a month
 finds its films as old as it left them.
 
 The database says first that a film or report is removed; then its files are unlinked. What a crash
@@ -14,8 +15,8 @@ import os
 import shutil
 import stat
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from datetime import UTC, date, datetime, time
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, time
 from itertools import islice
 from pathlib import Path
 
@@ -25,6 +26,7 @@ from worker import config as settings
 from worker.errors import FilmError
 from worker.filesystem import open_film, sync_folder
 from worker.store.removals import (
+    Day,
     StoredFilm,
     StoredReport,
     begin_removal,
@@ -71,26 +73,34 @@ class Pruned:
 
 
 @dataclass(frozen=True)
+class Cutoff:
+    """What finished before this moment, and was there before the day began, is old."""
+
+    before: datetime
+    last_file: int
+
+    def passes(self, what: StoredFilm | StoredReport) -> bool:
+        """Whether a film or report is old."""
+        return what.finished_at < self.before and what.last_file <= self.last_file
+
+
+@dataclass(frozen=True)
 class Cutoffs:
-    """What finished before these moments may go; `None`: nothing may."""
+    """What is old enough to go, by kind and for want of space; `None`: nothing is."""
 
-    films: datetime | None
-    reports: datetime | None
-    for_space: datetime | None
-
-    @property
-    def latest(self) -> datetime | None:
-        """Nothing that finished after this is looked at."""
-        return max(filter(None, (self.films, self.reports, self.for_space)), default=None)
+    films: Cutoff | None
+    reports: Cutoff | None
+    for_space: Cutoff | None
 
 
-def cutoffs(limits: settings.Retention, days: Sequence[date]) -> Cutoffs:
-    """The moments before which films are old, given the days that the site lived, in order."""
+def cutoffs(limits: settings.Retention, days: Sequence[Day]) -> Cutoffs:
+    """From when on films are old, given the days that the site lived, in order."""
 
-    def before(count: int) -> datetime | None:
+    def before(count: int) -> Cutoff | None:
         if not count or len(days) <= count:
             return None
-        return datetime.combine(days[-count - 1], time.min, UTC)  # whole days: this one began it
+        first = days[-count - 1]  # a film that came just before it has lived `count` whole days
+        return Cutoff(datetime.combine(first.day, time.min, UTC), first.last_file_before)
 
     return Cutoffs(
         films=before(limits.done_days),
@@ -105,15 +115,14 @@ def choose(kept: Iterable[Kept], limits: Cutoffs, lacking: Mapping[int, int]) ->
     young = []
     for each in kept:
         limit = limits.reports if each.of_report else limits.films
-        if limit is not None and each.what.finished_at < limit:
+        if limit and limit.passes(each.what):
             lacks[each.device] = lacks.get(each.device, 0) - each.size
             yield each
         else:
             young.append(each)
     for each in sorted(young, key=lambda each: each.what.finished_at):
-        if limits.for_space is None or each.what.finished_at >= limits.for_space:
-            return
-        if lacks.get(each.device, 0) > 0:
+        allowed = limits.for_space and limits.for_space.passes(each.what)
+        if allowed and lacks.get(each.device, 0) > 0:
             lacks[each.device] -= each.size
             yield each
 
@@ -131,18 +140,19 @@ def plan(
 ) -> Iterator[Kept]:
     """What retention would remove now. Raises OSError, StoreError."""
     today = now.astimezone(UTC).date()
-    limits = cutoffs(config.retention, sorted({*days_lived(engine), today}))
-    latest = limits.latest
-    if latest is None:
-        return iter(())
+    days = days_lived(engine)
+    if not days or days[-1].day < today:  # a dry run does not write it down
+        days.append(Day(today, 0))
+    limits = cutoffs(config.retention, days)
     wanted = int(config.retention.min_free_gb * 1e9)
     folders = (config.site.done, config.site.reports)
     lacking = {folder.stat().st_dev: wanted - free(folder) for folder in folders}
-    if limits.for_space and max(lacking.values()) <= 0:  # enough room: look at what is old only
-        latest = max(filter(None, (limits.films, limits.reports)), default=None)
-    if latest is None:
+    if max(lacking.values()) <= 0:
+        limits = replace(limits, for_space=None)
+    before = [each.before for each in (limits.films, limits.reports, limits.for_space) if each]
+    if not before:
         return iter(())
-    return choose(_kept(config.site, engine, latest), limits, lacking)
+    return choose(_kept(config.site, engine, max(before)), limits, lacking)
 
 
 def prune(

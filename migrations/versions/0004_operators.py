@@ -70,8 +70,8 @@ WHERE screenings.id = (SELECT max(newer.id) FROM screenings AS newer
 
 # Days that an older program is known to have run on: films age by such days.
 DAYS_LIVED = """
-INSERT INTO retention_days (day, films, reports, freed_bytes)
-SELECT day, 0, 0, 0 FROM (
+INSERT INTO retention_days (day, last_file_before, films, reports, freed_bytes)
+SELECT day, (SELECT coalesce(max(id), 0) FROM files WHERE date(recorded_at) < day), 0, 0, 0 FROM (
     SELECT date(finished_at) AS day FROM files WHERE finished_at IS NOT NULL
     UNION SELECT date(started_at) FROM runs
     UNION SELECT date(finished_at) FROM runs WHERE finished_at IS NOT NULL
@@ -94,6 +94,7 @@ def upgrade() -> None:
     op.create_table(
         "retention_days",
         sa.Column("day", sa.Date(), nullable=False),
+        sa.Column("last_file_before", sa.Integer(), nullable=False),
         sa.Column("films", sa.Integer(), nullable=False),
         sa.Column("reports", sa.Integer(), nullable=False),
         sa.Column("freed_bytes", sa.BigInteger(), nullable=False),

@@ -87,6 +87,11 @@ def test_a_film_goes_back_to_its_folder_if_that_is_there(desk):
     assert again(desk) == desk.site.inbox / "ward" / "film.jpg"
 
 
+def test_a_film_never_goes_back_under_a_name_that_the_worker_leaves_alone(failing, monkeypatch):
+    monkeypatch.setattr("worker.failed.is_temporary", lambda name: name.endswith(".jpg"))
+    assert again(failing) == failing.site.inbox / "film-1"
+
+
 def test_a_film_never_follows_a_link_out_of_the_inbox(desk, tmp_path):
     desk.screener.errors[b"bad"] = [CorruptFile("broken")]
     (desk.site.inbox / "ward").mkdir()

@@ -22,7 +22,7 @@ from worker.store.database import (
     upgrade,
 )
 from worker.store.queries import RESULTS, latest_card, results
-from worker.store.removals import days_lived
+from worker.store.removals import Day, days_lived
 from worker.store.tables import Base
 from worker.store.work import register_model
 
@@ -147,7 +147,7 @@ def _older_columns(found, before):
 def test_an_upgrade_counts_the_days_that_the_site_has_lived(old_engine):
     """Films age by days on which the worker ran: those of an older program must count."""
     upgrade(old_engine)
-    assert days_lived(old_engine) == [date(2026, 5, 3)]
+    assert days_lived(old_engine) == [Day(date(2026, 5, 3), 0)]
 
 
 def test_an_upgrade_to_labels_keeps_every_row_and_what_the_views_say(old_engine):

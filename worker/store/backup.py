@@ -19,6 +19,8 @@ from worker.intake.found import INBOX
 from worker.store.database import integrity_problems, open_database, revisions, upgrade
 from worker.store.tables import File
 
+_PREFIX = ".screen-copy-"
+
 
 def back_up(engine: Engine, target: Path, *, overwrite: bool = False) -> None:
     """Copy the database to a file of its own, 0600, beside a running worker; whole or not at all.
@@ -26,7 +28,9 @@ def back_up(engine: Engine, target: Path, *, overwrite: bool = False) -> None:
     It is made and checked on the database's own disk, so that `target` may lie on a share. Raises
     StoreError when the copy is not sound, FileExistsError, OSError when it cannot be written.
     """
-    with _temporary(Path(str(engine.url.database)).parent) as copy:
+    beside = Path(str(engine.url.database)).parent
+    _sweep(beside)
+    with _temporary(beside) as copy:
         _copy(engine, copy)
         _require_sound(copy, "the database is damaged, its copy was not kept")
         with _temporary(target.parent) as delivered:
@@ -44,6 +48,7 @@ def restorable(source: Path, settings: Database) -> Iterator[Path]:
     """
     if not source.is_file():
         raise StoreError(f"there is no file {source}: name a file that 'screen db backup' wrote")
+    _sweep(settings.file.parent)
     with _temporary(settings.file.parent) as copy:
         for rest in ("", "-wal"):  # somebody may have copied a database in use, with its log
             if Path(f"{source}{rest}").is_file():
@@ -146,10 +151,17 @@ def _sync(path: Path) -> None:
         os.fsync(file.fileno())
 
 
+def _sweep(folder: Path) -> None:
+    """Remove copies whose process was killed."""
+    for path in folder.glob(f"{_PREFIX}*-*.tmp*"):
+        if not Path("/proc", path.name.removeprefix(_PREFIX).partition("-")[0]).exists():
+            path.unlink(missing_ok=True)
+
+
 @contextmanager
 def _temporary(folder: Path) -> Iterator[Path]:
     """A new empty file, 0600, that is gone at the end unless it was renamed."""
-    descriptor, name = tempfile.mkstemp(".tmp", ".screen-", folder)
+    descriptor, name = tempfile.mkstemp(".tmp", f"{_PREFIX}{os.getpid()}-", folder)
     os.close(descriptor)
     try:
         yield Path(name)

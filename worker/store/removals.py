@@ -30,14 +30,28 @@ class StoredFilm:
     sha256: str | None
     finished_at: datetime
 
+    @property
+    def last_file(self) -> int:
+        """The newest file that has to do with it: itself."""
+        return self.id
+
 
 @dataclass(frozen=True)
 class StoredReport:
-    """Page and picture below reports/; `finished_at` is when the film was last fed in."""
+    """Page and picture below reports/; `finished_at` is when `last_file`, its newest, ended."""
 
     id: int
     names: tuple[str, str]
     finished_at: datetime
+    last_file: int
+
+
+@dataclass(frozen=True)
+class Day:
+    """A day that the site lived; `last_file_before` is the newest file when it was first seen."""
+
+    day: date
+    last_file_before: int
 
 
 @dataclass(frozen=True)
@@ -67,13 +81,15 @@ def note_day(engine: Engine, today: date) -> None:
             return
     values = {"day": today, "films": 0, "reports": 0, "freed_bytes": 0}
     with Session(engine) as session, session.begin():
+        values["last_file_before"] = session.scalar(select(func.max(File.id))) or 0
         session.execute(insert(RetentionDay).values(values).on_conflict_do_nothing())
 
 
-def days_lived(engine: Engine) -> list[date]:
+def days_lived(engine: Engine) -> list[Day]:
     """Days on which the site is known to have lived, in order."""
-    with Session(engine) as session:
-        return list(session.scalars(select(RetentionDay.day).order_by(RetentionDay.day)))
+    asked = select(RetentionDay.day, RetentionDay.last_file_before).order_by(RetentionDay.day)
+    with engine.connect() as connection:
+        return [Day(*row) for row in connection.execute(asked)]
 
 
 # A film cannot have finished before those that came before it: a clock that once stood in the
@@ -114,9 +130,9 @@ def films_before(engine: Engine, moment: datetime, limit: int) -> list[StoredFil
 
 def reports_before(engine: Engine, moment: datetime, limit: int) -> list[StoredReport]:
     """Reports whose film was last fed in before a moment and that are kept, oldest first."""
-    last = func.max(_ENDED.c.finished_at)
+    last, last_file = func.max(_ENDED.c.finished_at), func.max(_ENDED.c.id)
     asked = (
-        select(Screening.id, Screening.page, Screening.picture, last)
+        select(Screening.id, Screening.page, Screening.picture, last, last_file)
         .join(_ENDED, _ENDED.c.screening_id == Screening.id)
         .where(Screening.report_removed_at.is_(None))
         .group_by(Screening.id)
@@ -126,8 +142,8 @@ def reports_before(engine: Engine, moment: datetime, limit: int) -> list[StoredR
     )
     with engine.connect() as connection:
         return [
-            StoredReport(number, (page, picture), ended)
-            for number, page, picture, ended in connection.execute(asked)
+            StoredReport(number, (page, picture), ended, file)
+            for number, page, picture, ended, file in connection.execute(asked)
         ]
 
 

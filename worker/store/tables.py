@@ -222,11 +222,15 @@ class Failure(Base):
 
 
 class RetentionDay(Base):
-    """A day (UTC) on which retention was looked at, and what it removed then."""
+    """A day (UTC) on which retention was looked at, and what it removed then.
+
+    `last_file_before` is the number of the newest file when the day was first seen.
+    """
 
     __tablename__ = "retention_days"
 
     day: Mapped[date] = mapped_column(primary_key=True)
+    last_file_before: Mapped[int]
     films: Mapped[int] = mapped_column(default=0)
     reports: Mapped[int] = mapped_column(default=0)
     freed_bytes: Mapped[int] = mapped_column(BigInteger, default=0)
