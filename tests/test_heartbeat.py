@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 import pytest
 
 from worker.heartbeat import Heartbeat, Notifier, judge, pulse_file, read_pulse
+from worker.site import hold_site
 
 
 class Clock:
@@ -229,3 +230,15 @@ def test_health_waits_for_no_heavy_import(site, repository):
         check=True,
     )
     assert ended.stdout.endswith("[]\n")
+
+
+def test_status_shows_what_the_worker_does_and_what_it_leaves_alone(site, screen):
+    with hold_site(site):
+        heart = Heartbeat(pulse_file(site.database.file), 5)
+        heart.beat("paused", cause="No space left on device")
+        for name in ("film.jpg", "half.jpg.part"):
+            (site.site.inbox / name).touch()
+        said = screen("status", cwd=site.root).stdout
+    assert "paused since" in said
+    assert "because: No space left on device" in said
+    assert "1 files; 1 more look temporary" in said

@@ -3,6 +3,7 @@
 import errno
 import json
 import os
+import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -11,6 +12,7 @@ from pathlib import Path
 from sqlalchemy import Engine
 
 from worker.config import Config, Site
+from worker.errors import StoreError
 from worker.filesystem import move_new, sync_folder
 from worker.folders import display_name, regular_files
 from worker.intake.inbox import is_temporary
@@ -63,14 +65,20 @@ def _tidy(config: Config, copy: Path) -> int:
 
 
 def _set_aside(file: Path, now: datetime) -> Path | None:
-    """Give the database a second name; a log that it cannot take in, being damaged, goes along."""
+    """Give the database a second name, with its log if it is too damaged to take that in."""
     if not file.exists():
         return None
-    close_up(file)
     aside = file.with_name(f"{file.name}.before-restore-{now.astimezone(UTC):%Y%m%dT%H%M%S}")
-    for rest in ("", *_LOGS):
-        if Path(f"{file}{rest}").exists():
-            os.link(f"{file}{rest}", f"{aside}{rest}")
+    log, kept = Path(f"{file}-wal"), Path(f"{aside}-wal")
+    if log.exists():
+        shutil.copy(log, kept)  # first: SQLite throws away a log that it cannot make sense of
+    try:
+        if close_up(file):
+            kept.unlink(missing_ok=True)
+    except StoreError:
+        kept.unlink(missing_ok=True)
+        raise
+    os.link(file, aside)
     sync_folder(file.parent)
     return aside
 
