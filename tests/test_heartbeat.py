@@ -67,10 +67,10 @@ def test_beats_are_written_once_a_second_and_at_once_when_the_state_changes(hear
     heart.beat("idle", finished=2)
     assert read_pulse(file).finished == 1
     heart.beat("working")
-    assert (read_pulse(file).state, read_pulse(file).finished) == ("working", 2)
+    assert (read_pulse(file).state, read_pulse(file).finished) == ("working", 3)
     clock.seconds += 1
     heart.beat("working", finished=5)
-    assert read_pulse(file).finished == 5
+    assert read_pulse(file).finished == 8
 
 
 def test_a_heart_that_cannot_write_stops_nothing_and_complains_once(tmp_path, clock, caplog):

@@ -109,15 +109,15 @@ class Heartbeat:
         self._written_s = float("-inf")
         self._ready = self._in_trouble = False
 
-    def beat(self, state: State, cause: str | None = None, finished: int | None = None) -> None:
+    def beat(self, state: State, *, cause: str | None = None, finished: int = 0) -> None:
         """Say what the worker does now; cheap enough for every turn of a loop. Never raises.
 
         `cause` says in a few words why it is paused, without names; `finished` counts the files
-        that came to an end in this run, if more did.
+        that came to an end since the last beat.
         """
         now_s = self._now()
         cause = cause[:_LONGEST_CAUSE] if cause else None
-        self._finished = self._finished if finished is None else finished
+        self._finished += finished
         changed = self._said != (state, cause)
         if changed:
             self._said, self._since = (state, cause), self._clock().isoformat(timespec="seconds")
