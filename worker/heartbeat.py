@@ -14,11 +14,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 log = logging.getLogger(__name__)
-
-State = Literal["starting", "idle", "working", "paused", "stopping"]
 
 _LENGTH = 1024  # bytes
 _LONGEST_CAUSE = 200  # characters: the rest of the JSON takes less than 500 bytes
@@ -31,6 +29,7 @@ _SUFFIX = ".worker"
 class Pulse:
     """What the worker last said. Moments are ISO 8601 in UTC; `monotonic_s` is CLOCK_MONOTONIC.
 
+    `state` is starting, idle, working, paused or stopping.
     `process_started` is field 22 of /proc/PID/stat, in clock ticks since boot: with the process
     id it tells this process from a later one. `finished` counts files of this run.
     """
@@ -39,7 +38,7 @@ class Pulse:
     process_started: int
     boot_id: str
     run: int
-    state: State
+    state: str
     cause: str | None
     since: str
     at: str
@@ -104,12 +103,12 @@ class Heartbeat:
         self._path, self._run, self._now, self._clock = path, run, now, clock
         self._notifier = notifier or Notifier()
         self._identity = (os.getpid(), _process_started(os.getpid()) or 0, _boot_id())
-        self._said: tuple[State, str | None] | None = None
+        self._said: tuple[str, str | None] | None = None
         self._since, self._finished = "", 0
         self._written_s = float("-inf")
         self._ready = self._in_trouble = False
 
-    def beat(self, state: State, *, cause: str | None = None, finished: int = 0) -> None:
+    def beat(self, state: str, *, cause: str | None = None, finished: int = 0) -> None:
         """Say what the worker does now; cheap enough for every turn of a loop. Never raises.
 
         `cause` says in a few words why it is paused, without names; `finished` counts the files
@@ -127,7 +126,7 @@ class Heartbeat:
             self._write(state, cause, now_s)
         self._notifier.watchdog(now_s)
 
-    def _notify(self, state: State, cause: str | None) -> None:
+    def _notify(self, state: str, cause: str | None) -> None:
         lines = [f"STATUS={_printable(state if cause is None else f'{state}: {cause}')}"]
         if state == "stopping":
             lines.append("STOPPING=1")
@@ -136,7 +135,7 @@ class Heartbeat:
             lines.append("READY=1")
         self._notifier.tell(*lines)
 
-    def _write(self, state: State, cause: str | None, now_s: float) -> None:
+    def _write(self, state: str, cause: str | None, now_s: float) -> None:
         pid, started, boot = self._identity
         at = self._clock().isoformat(timespec="seconds")
         pulse = Pulse(
