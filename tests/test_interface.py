@@ -543,6 +543,15 @@ def test_these_are_the_commands():
             "train",
             "db upgrade",
             "db check",
+            "db backup",
+            "db restore",
+            "db unknown",
+            "failed list",
+            "failed show",
+            "failed retry",
+            "failed discard",
+            "health",
+            "prune",
             "doctor",
         ),
     }
@@ -564,7 +573,7 @@ def test_every_option_says_what_it_does_unless_its_name_does(name):
             assert option.help, option.opts
 
 
-@pytest.mark.parametrize("group", ["models", "db"])
+@pytest.mark.parametrize("group", ["models", "db", "failed"])
 def test_groups_have_help(group):
     assert cli.get_command(click.Context(cli), group).help
 

@@ -14,7 +14,7 @@ ROOT = Path(__file__).resolve().parents[1]
 LAYERS = (
     ("worker",),
     ("worker.errors", "worker.assets", "worker.records", "worker.failpoints", "worker.crashes"),
-    ("worker.filesystem", "worker.folders", "worker.csvtext"),
+    ("worker.filesystem", "worker.folders", "worker.csvtext", "worker.heartbeat", "worker.logs"),
     ("worker.config", "worker.labels"),
     ("worker.imaging",),
     ("worker.intake",),
@@ -24,8 +24,9 @@ LAYERS = (
     ("worker.store",),
     ("worker.marks", "worker.patience"),
     ("worker.report",),
-    ("worker.admission", "worker.recovery", "worker.shelves"),
+    ("worker.admission", "worker.recovery", "worker.shelves", "worker.failed", "worker.retention"),
     ("worker.pipeline", "worker.site"),
+    ("worker.restore",),
     ("worker.daemon", "worker.backfill", "worker.classify", "worker.evaluate", "worker.train"),
     ("worker.doctor",),
     ("worker.cli",),
@@ -121,7 +122,10 @@ def test_only_the_store_knows_more_of_sqlalchemy_than_the_type_of_an_engine(path
 
 @pytest.mark.parametrize(
     "module",
-    ["worker.cli.main", *(f"worker.cli.{n}" for n in ("films", "work", "results", "model"))],
+    [
+        "worker.cli.main",
+        *(f"worker.cli.{n}" for n in ("films", "work", "results", "model", "health", "failed")),
+    ],
 )
 def test_help_waits_for_no_heavy_import(module):
     heavy = "{'torch', 'cv2', 'sqlalchemy', 'pydicom', 'sklearn', 'watchdog'}"

@@ -32,7 +32,7 @@ from hypothesis.stateful import (
 )
 from sqlalchemy import text
 
-from tests.conftest import StandInScreener, make_card
+from tests.standin import StandInScreener, make_card
 from tests.ward import Killed, Ward
 from worker.config import load_config
 from worker.errors import CorruptFile, StoreError
@@ -42,7 +42,6 @@ from worker.store.work import end_run
 
 NOON = datetime(2026, 5, 3, 12, 0, 0, tzinfo=UTC)
 MEMORY = Path("/dev/shm")  # syncing costs nothing there, and nobody pulls the plug here
-MOST_KILLS = 4  # of one worker after another: the fifth quarantines a film that is always in hand
 
 
 def picture(shade: int) -> bytes:
@@ -65,14 +64,15 @@ DROPS = st.lists(
 )
 FILE_STEPS = [f"os.{name}" for name in ("rename", "replace", "mkdir", "rmdir", "fsync", "unlink")]
 STORE_STEPS = [
-    *("worker.daemon.record", "worker.daemon.begin_recovery", "worker.daemon.finished_file"),
-    *("worker.daemon.waiting_files", "worker.daemon.claimed_file", "worker.daemon.write_worklist"),
+    *("worker.daemon.record", "worker.daemon.release", "worker.shelves.finished_file"),
+    *("worker.recovery.waiting_files", "worker.recovery.claimed_file"),
+    "worker.daemon.write_worklist",
     *("worker.pipeline.begin_attempt", "worker.pipeline.finish"),
     "worker.pipeline.screened_contents",
 ]
 OTHER_STEPS = [
-    *("worker.daemon.put_away", "worker.daemon.write_sidecar", "worker.pipeline.write_pictures"),
-    *("worker.pipeline.write_page", "worker.pipeline.sha256_of"),
+    *("worker.shelves.put_away", "worker.shelves.write_sidecar", "worker.pipeline.write_pictures"),
+    *("worker.pipeline.write_page", "worker.admission.sha256_of"),
 ]
 
 
@@ -125,7 +125,7 @@ class Site(RuleBasedStateMachine):
         self.ward = Ward(config, engine, screener, NOON)
         self.inbox, self.site = config.site.inbox, config.site
         self.fed: Counter[bytes] = Counter()
-        self.alive, self.kills = True, 0
+        self.alive = True
 
     def teardown(self):
         with self.stack:
@@ -219,8 +219,7 @@ class Site(RuleBasedStateMachine):
         drops=DROPS,
     )
     def kill(self, step, nth, after, recovers, drops):
-        if self.kills < MOST_KILLS:
-            self.under(Trouble(step, nth, after=after, happens=self.die), drops, recovers)
+        self.under(Trouble(step, nth, after=after, happens=self.die), drops, recovers)
 
     @precondition(lambda self: self.alive)
     @rule(
@@ -259,15 +258,14 @@ class Site(RuleBasedStateMachine):
     def a_film_changes_while_it_is_claimed(self, content, nth, drops):
         """Between the last look and the rename: the file goes back and settles again."""
 
-        def change(source, *_):
-            path = Path(source)
-            if path.is_relative_to(self.inbox):
-                self.put(str(path.relative_to(self.inbox)), content, replace=False)
+        def change(folder, name, _claimed):
+            path = Path(f"/proc/self/fd/{folder}").resolve() / name
+            self.put(str(path.relative_to(self.inbox)), content, replace=False)
 
-        self.under(Trouble("os.rename", nth, after=False, happens=change), drops)
+        self.under(Trouble("worker.intake.inbox.move_in", nth, after=False, happens=change), drops)
 
-    def die(self, *_):
-        self.kills += 1
+    @staticmethod
+    def die(*_):
         raise Killed
 
     def under(self, trouble: Trouble, drops, recovers: bool = False) -> None:
@@ -313,9 +311,7 @@ class Site(RuleBasedStateMachine):
 
     @invariant()
     def nobody_is_blamed(self):
-        strikes, deaths = self.rows("SELECT sum(strikes), sum(worker_deaths) FROM files")[0]
-        assert not strikes
-        assert (deaths or 0) <= 4 * self.kills
+        assert not any(self.rows("SELECT sum(strikes), sum(worker_crashes) FROM files")[0])
         assert {row[0] for row in self.rows("SELECT reason FROM failures")} <= {"corrupt-file"}
 
     def after_a_quiet_while(self):

@@ -43,7 +43,7 @@ class Ward:
     def restart(self, *, crashed=False):
         begin_recovery(self.engine, crashed=crashed)
         model_id = register_model(self.engine, self.screener.card, "1", self.noon)
-        run_id = begin_run(
+        self.run_id = begin_run(
             self.engine,
             kind="watch",
             source="inbox",
@@ -60,13 +60,13 @@ class Ward:
                 self.engine,
                 self.screener,
                 self.config,
-                run_id=run_id,
+                run_id=self.run_id,
                 model_id=model_id,
                 check=check,
                 name_for=shelves.name_for,
                 clock=lambda: self.noon,
             ),
-            run_id=run_id,
+            run_id=self.run_id,
             model_id=model_id,
             check=check,
             pulse=self.pulse,
@@ -107,12 +107,15 @@ class Killed(BaseException):
 
 
 @contextlib.contextmanager
-def killed_at(monkeypatch, name, *, after=False):
-    """The worker dies when it reaches (or has done) this step."""
+def killed_at(monkeypatch, name, *, call=1, after=False):
+    """The worker dies when it reaches (or has done) this step the `call`-th time."""
     module, _, attribute = name.rpartition(".")
-    real = getattr(sys.modules[module], attribute)
+    real, left = getattr(sys.modules[module], attribute), [call]
 
     def die(*arguments, **named):
+        left[0] -= 1
+        if left[0] > 0:
+            return real(*arguments, **named)
         if after:
             real(*arguments, **named)
         raise Killed

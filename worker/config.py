@@ -12,6 +12,7 @@ from worker.assets import asset
 from worker.errors import ConfigError, NotASite
 
 CONFIG_NAME = "config.toml"
+_SQLITE = "sqlite:///"
 
 
 def _octal(value: str) -> str:
@@ -58,6 +59,11 @@ class Database(_Section):
 
     url: str = "sqlite:///screen.db"
     busy_timeout_s: Positive = 10
+
+    @property
+    def file(self) -> Path:
+        """The file behind the URL."""
+        return Path(self.url.removeprefix(_SQLITE))
 
 
 class Watch(_Section):
@@ -115,6 +121,21 @@ class Report(_Section):
     quality: Annotated[int, Field(ge=1, le=100)] = 85
 
 
+class Retention(_Section):
+    """How long films in done/ and reports are kept. Films in failed/ always are."""
+
+    done_days: Annotated[int, Field(ge=0)] = 0
+    reports_days: Annotated[int, Field(ge=0)] = 0
+    min_free_gb: Annotated[float, Field(ge=0)] = 0
+    keep_days: Annotated[int, Field(ge=1)] = 7
+
+
+class Log(_Section):
+    """How the log is written on stderr."""
+
+    format: Literal["text", "json"] = "text"
+
+
 class Config(_Section):
     """The whole configuration; every path in it is absolute once loaded.
 
@@ -129,6 +150,8 @@ class Config(_Section):
     decode: Decode = Decode()
     guard: Guard = Guard()
     report: Report = Report()
+    retention: Retention = Retention()
+    log: Log = Log()
     root: Path = Field(default=Path(), exclude=True)
     source: Path | None = Field(default=None, exclude=True)
 
@@ -190,9 +213,8 @@ def _absolute(config: Config, root: Path) -> Config:
         for name in ("inbox", "work", "done", "failed", "reports")
     }
     url = config.database.url
-    prefix = "sqlite:///"
-    if url.startswith(prefix):
-        url = prefix + str(root / url.removeprefix(prefix))
+    if url.startswith(_SQLITE):
+        url = _SQLITE + str(root / url.removeprefix(_SQLITE))
     absolute = config.model_copy(
         update={
             "site": config.site.model_copy(update=folders),
@@ -200,7 +222,7 @@ def _absolute(config: Config, root: Path) -> Config:
             "database": config.database.model_copy(update={"url": url}),
         }
     )
-    _check_apart(absolute, Path(url.removeprefix(prefix)))
+    _check_apart(absolute, absolute.database.file)
     return absolute
 
 

@@ -1,24 +1,28 @@
 """The daemon: wake, look, claim, batch, screen, put away; until it is told to stop."""
 
+import errno
 import logging
 import threading
 import time
 from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Protocol, TypeVar
 
 from sqlalchemy import Engine
 
 from worker.config import Config
+from worker.failed import settle_interrupted
 from worker.intake.claims import secure
 from worker.intake.found import Found
 from worker.intake.inbox import Inbox, Look
 from worker.intake.watch import Watcher
-from worker.patience import until_it_works
+from worker.patience import TROUBLES, until_it_works
 from worker.pipeline import Pipeline, Started
 from worker.recovery import take_up, tidy
 from worker.report.site import write_worklist
+from worker.retention import prune
 from worker.shelves import Shelves
 from worker.store.work import Item, record, release
 
@@ -27,6 +31,8 @@ log = logging.getLogger(__name__)
 _WORKLIST_EVERY_S = 5.0  # while films keep coming
 _WORKLIST_SHARE = 0.1  # of the time, at the most, goes into writing it
 _LOOKS_PER_SETTLING = 4
+_PRUNE_EVERY_S = 3600.0
+_HELD_OPEN = (errno.EBUSY, errno.ETXTBSY)  # by somebody on the share, a virus scanner say
 _Result = TypeVar("_Result")
 
 
@@ -71,6 +77,7 @@ class Daemon:
         self._worklist_at = float("-inf")
         self._worklist_every_s = _WORKLIST_EVERY_S
         self._worklist_due = True
+        self._prune_at = float("-inf")
         self._stop = threading.Event()
         self._wake = threading.Event()
 
@@ -88,12 +95,14 @@ class Daemon:
         """Watch until `stop` is called."""
         watch = self._config.watch
         watcher = Watcher(self._config.site.inbox, watch.mode, self._wake)
-        log.info("watching the inbox, %s events, run %d", watcher.kind, self._run_id)
+        log.info("watching the inbox", extra={"kind": watcher.kind, "run": self._run_id})
         try:
             self._until_it_works(self.recover)
             while not self._stop.is_set():
                 look = self._until_it_works(self.turn)
                 watcher.ensure()
+                if look and not look.unsettled:
+                    self._prune()
                 self._pulse.beat("idle")
                 watcher.wait(self._pause_s(look))
             self._pulse.beat("stopping")
@@ -114,8 +123,11 @@ class Daemon:
 
     def recover(self) -> None:
         """Take up what an earlier worker left: waiting files, claims, moves and pages."""
+        self._pulse.beat("starting")
+        self._check()
+        settle_interrupted(self._config.site, self._engine, self._clock())
         self._take_up()
-        tidy(self._config.site, self._engine)
+        tidy(self._config.site, self._engine, lambda: self._pulse.beat("starting"))
 
     def _take_up(self) -> None:
         self._check()
@@ -219,10 +231,17 @@ class Daemon:
             self._write_worklist()
 
     def _put_away(self) -> None:
-        """Move finished files out of work/."""
+        """Move finished files out of work/; one that somebody holds open waits."""
+        held = []
         while self._finished:
-            self._shelves.put_away(self._finished[0])
+            try:
+                self._shelves.put_away(self._finished[0])
+            except OSError as error:
+                if error.errno not in _HELD_OPEN:
+                    raise
+                held.append(self._finished[0])
             self._finished.popleft()
+        self._finished.extend(held)
         self._shelves.given.clear()
 
     def _write_worklist(self) -> None:
@@ -246,8 +265,19 @@ class Daemon:
             return interval
         return min(interval, max(0.05, self._inbox.settle_s / _LOOKS_PER_SETTLING))
 
+    def _prune(self) -> None:
+        """Let retention look, hourly; at once again as long as it finds something."""
+        if self._now() < self._prune_at:
+            return
+        self._prune_at = self._now() + _PRUNE_EVERY_S
+        with suppress(*TROUBLES):  # the next turn meets it too, and pauses
+            self._check()
+            if prune(self._config, self._engine, self._clock()).anything:
+                self._prune_at, self._worklist_due = self._now(), True
+
     def _until_it_works(self, step: Callable[[], _Result]) -> _Result | None:
         def paused(cause: str) -> None:
             self._pulse.beat("paused", cause=cause)
+            self._prune()  # a full disk may be one that retention empties
 
         return until_it_works(step, self._stop, paused)

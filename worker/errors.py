@@ -9,6 +9,7 @@ ScreenError                     exit 1
 ├── NothingRead                 exit 1  nothing-read
 ├── NothingLearned              exit 1  nothing-learned
 ├── NoOperatingPoint            exit 1  no-operating-point
+├── StaleFailure                exit 1  stale-failure
 ├── DecoderUnavailable          exit 1  decoder-unavailable
 ├── DeviceLost                  exit 1  device-lost
 ├── StoreError                  exit 1  database
@@ -89,6 +90,12 @@ class NoOperatingPoint(ScreenError):
     """Labelled films cannot support a threshold of the site's own."""
 
     slug = "no-operating-point"
+
+
+class StaleFailure(ScreenError):
+    """A failed film is not where the database says, so nothing can be done with it."""
+
+    slug = "stale-failure"
 
 
 class DecoderUnavailable(ScreenError):

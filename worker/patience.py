@@ -33,7 +33,7 @@ def until_it_works(
         except TROUBLES as error:
             pause_s = _PAUSES_S[min(attempt, len(_PAUSES_S) - 1)]
             on_pause(cause(error))
-            log.error("intake paused, trying again in %g s: %s", pause_s, cause(error))
+            log.error("intake paused: %s", cause(error), extra={"wait_s": pause_s})
             attempt += 1
             if stop.wait(pause_s):
                 return None

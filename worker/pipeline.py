@@ -156,7 +156,10 @@ class Pipeline:
                 if not error.is_strike:
                     raise
                 item = add_strike(self._engine, item)
-                log.warning("file %d: %s, strike %d", item.id, error.slug, item.strikes)
+                log.warning(
+                    "a film took its decoder down",
+                    extra={"file": item.id, "slug": error.slug, "strikes": item.strikes},
+                )
                 if item.strikes >= self._config.decode.strikes:
                     raise Quarantined(f"after {item.strikes} strikes: {error}") from error
                 future = self._screener.decode(item.found.path)
@@ -213,7 +216,9 @@ class Pipeline:
         finish(self._engine, outcomes, run_id=self._run_id, model_id=self._model_id, now=now)
         for outcome in outcomes:
             if isinstance(outcome, Failed):
-                log.info("file %d failed: %s", outcome.item.id, outcome.error.slug)
+                log.info(
+                    "a file failed", extra={"file": outcome.item.id, "slug": outcome.error.slug}
+                )
 
 
 def require_unchanged(film: PreparedFilm, sha256: str) -> PreparedFilm:

@@ -1,6 +1,7 @@
 """Take up what an earlier worker left: claims, waiting files, moves, temporary files, pages."""
 
 import logging
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -42,17 +43,22 @@ def take_up(site: Site, engine: Engine) -> TakenUp:
     return taken
 
 
-def tidy(site: Site, engine: Engine) -> None:
+def tidy(site: Site, engine: Engine, alive: Callable[[], None] = lambda: None) -> None:
     """Remove half-written files, render pages that are missing or cut short. Again is harmless.
 
-    Raises OSError or StoreError.
+    `alive` is called after each page. Raises OSError or StoreError.
     """
     for folder in [*report_folders(site), site.failed, site.work]:
         remove_temporary(folder)
     broken = broken_pages(site, engine)
-    without = render_again(site, engine, broken)
+    without = 0
+    for screening_id in broken:
+        without += len(render_again(site, engine, [screening_id]))
+        alive()
     if broken:
-        log.warning("rendered %d pages again, %d lack their picture", len(broken), len(without))
+        log.warning("rendered pages again", extra={"pages": len(broken) - without})
+    if without:
+        log.warning("pages lack their picture", extra={"pages": without})
     reach("recovery-tidied")
 
 

@@ -133,5 +133,5 @@ def _with_site_threshold(card: Card, config: Config) -> Card:
     """The card, deciding as the site has chosen for exactly this model, if it has."""
     used = in_use(card, config)
     if used.stranded:
-        log.warning("model %s: %s", card.name, STRANDED)
+        log.warning(STRANDED, extra={"model": card.name})
     return card.model_copy(update={"decision": used.decision})

@@ -68,6 +68,19 @@ def hold_site(config: Config) -> Iterator[Engine]:
 
     Raises NotASite, or SiteBusy when another worker holds the site.
     """
+    with alone(config):
+        engine = open_database(config.database)
+        try:
+            upgrade(engine)
+            keep_marks(config.site, engine, datetime.now(UTC))
+            yield engine
+        finally:
+            engine.dispose()
+
+
+@contextmanager
+def alone(config: Config) -> Iterator[None]:
+    """Hold a site as its only worker. Raises NotASite, or SiteBusy when another one does."""
     config.require_site()
     _require_one_filesystem(config)
     descriptor = os.open(config.site.work / _LOCK, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
@@ -80,13 +93,7 @@ def hold_site(config: Config) -> Iterator[Engine]:
         os.ftruncate(descriptor, 0)
         os.pwrite(descriptor, str(os.getpid()).encode(), 0)
         with _inbox_held(config.site.inbox):
-            engine = open_database(config.database)
-            try:
-                upgrade(engine)
-                keep_marks(config.site, engine, datetime.now(UTC))
-                yield engine
-            finally:
-                engine.dispose()
+            yield
     finally:
         os.close(descriptor)
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import worker.intake.inbox
 import worker.patience
 import worker.screening
-from tests.conftest import StandInScreener, make_card
+from tests.standin import StandInScreener, make_card
 from worker.cli.main import main
 from worker.errors import FilmError, NotAFilm
 from worker.filesystem import open_film

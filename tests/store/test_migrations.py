@@ -3,6 +3,7 @@
 import json
 import shutil
 import sqlite3
+from datetime import date
 
 import pytest
 from alembic import command
@@ -21,6 +22,7 @@ from worker.store.database import (
     upgrade,
 )
 from worker.store.queries import RESULTS, latest_card, results
+from worker.store.removals import Day, days_lived
 from worker.store.tables import Base
 from worker.store.work import register_model
 
@@ -58,7 +60,7 @@ def test_upgrading_again_changes_nothing(engine):
 
 def test_a_fresh_database_has_no_schema_until_it_is_upgraded(settings):
     engine = open_database(settings, create=True)
-    assert revisions(engine) == (None, "0003")
+    assert revisions(engine) == (None, "0004")
     with pytest.raises(StoreError, match="screen db upgrade"):
         require_current(engine)
     upgrade(engine)
@@ -133,15 +135,28 @@ def content(engine, *tables):
         return {t: connection.execute(text(f"SELECT * FROM {t}")).mappings().all() for t in tables}
 
 
+def _older_columns(found, before):
+    """What was found, without the columns that are new."""
+    return {
+        table: [
+            {name: row[name] for name in old} for row, old in zip(rows, before[table], strict=True)
+        ]
+        for table, rows in found.items()
+    }
+
+
+def test_an_upgrade_counts_the_days_that_the_site_has_lived(old_engine):
+    """Films age by days on which the worker ran: those of an older program must count."""
+    upgrade(old_engine)
+    assert days_lived(old_engine) == [Day(date(2026, 5, 3), 0)]
+
+
 def test_an_upgrade_to_labels_keeps_every_row_and_what_the_views_say(old_engine):
     tables = ("runs", "films", "screenings", "files", "results", "latest_results")
     before = content(old_engine, *tables)
     assert len(before["results"]) == 1
     upgrade(old_engine)
-    after = content(old_engine, *tables)
-    for table, rows in before.items():  # columns that came later are not asked for
-        kept = [{name: row[name] for name in rows[0]} for row in after[table]]
-        assert kept == [dict(row) for row in rows]
+    assert _older_columns(content(old_engine, *tables), before) == before
     assert integrity_problems(old_engine) == []
     with old_engine.connect() as connection:
         assert connection.exec_driver_sql("PRAGMA foreign_keys").scalar() == 1

@@ -1,13 +1,12 @@
 """`screen`: the group of commands, and the one place where errors become exit codes."""
 
 import importlib
-import logging
 import sys
 from pathlib import Path
 
 import click
 
-from worker import __version__
+from worker import __version__, logs
 from worker.errors import ScreenError
 from worker.report.text import printable
 
@@ -18,11 +17,14 @@ _COMMANDS = {
     "classify": "worker.cli.films",
     "evaluate": "worker.cli.films",
     "query": "worker.cli.results",
-    "status": "worker.cli.results",
+    "status": "worker.cli.status",
     "report": "worker.cli.results",
+    "failed": "worker.cli.failed",
+    "health": "worker.cli.health",
+    "prune": "worker.cli.keep",
     "models": "worker.cli.model",
     "train": "worker.cli.train",
-    "db": "worker.cli.site",
+    "db": "worker.cli.database",
     "doctor": "worker.cli.site",
 }
 
@@ -63,14 +65,7 @@ def cli(ctx: click.Context, config: Path | None) -> None:
       screen report --open
     """
     ctx.obj = config
-    logging.basicConfig(
-        level=logging.INFO,
-        format="%(asctime)s %(levelname)s %(message)s",
-        stream=sys.stderr,
-    )
-    logging.captureWarnings(True)
-    for noisy in ("alembic", "pydicom", "watchdog", "py.warnings", "PIL"):
-        logging.getLogger(noisy).setLevel(logging.ERROR)
+    logs.set_up()  # as text, until the configuration is read: `chosen_config`
 
 
 def main() -> None:

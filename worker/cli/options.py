@@ -36,8 +36,14 @@ def config_option(command: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def chosen_config(config_file: Path | None) -> "Config":
-    """The configuration that the command line asks for. Raises ConfigError."""
+    """The configuration that the command line asks for; the log takes its form from it.
+
+    Raises ConfigError.
+    """
+    from worker import logs
     from worker.config import load_config
 
     from_group = click.get_current_context().find_root().obj
-    return load_config(config_file or from_group)
+    config = load_config(config_file or from_group)
+    logs.set_up(config.log.format)
+    return config

@@ -1,4 +1,4 @@
-"""Commands that read results: `screen query`, `screen status`, `screen report`."""
+"""Commands that read results: `screen query`, `screen report`."""
 
 import json
 import sys
@@ -144,41 +144,6 @@ def _table(results: Iterable["Result"]) -> Iterator[str]:
         )
     if nothing:
         yield "no results; 'screen query --help' shows what can be asked"
-
-
-@click.command()
-@config_option
-def status(config_file: Path | None) -> None:
-    """Show what the worker does: who holds the site, what waits, counts, the last runs.
-
-    \b
-    Example:
-      screen status
-    """
-    from worker.folders import regular_files
-    from worker.site import holder, read_site
-    from worker.store.queries import counts_by_decision, counts_by_state, runs
-
-    config = chosen_config(config_file).require_site()
-    pid = holder(config)
-    click.echo(f"site     {config.root}")
-    click.echo(f"worker   {f'process {pid}' if pid else 'none is running'}")
-    click.echo(f"inbox    {sum(1 for _ in regular_files(config.site.inbox))} files")
-    with read_site(config) as engine:
-        for name, inbox in (("in work", True), ("archives", False)):
-            states = counts_by_state(engine, inbox=inbox)
-            waiting = states.get("waiting", 0) + states.get("attempted", 0)
-            more = "" if inbox or not waiting else "; run the backfill again"
-            click.echo(f"{name:<8} {waiting} files wait{more}")
-        for name, count in counts_by_decision(engine).items():
-            click.echo(f"  {name:<14} {count}")
-        for run in runs(engine, limit=5):
-            ended = f"{run.finished_at:%Y-%m-%d %H:%M:%S}" if run.finished_at else "running"
-            counts = ", ".join(f"{name} {count}" for name, count in run.counts.items() if count)
-            click.echo(
-                f"run {run.run:<4} {run.kind:<8} {run.started_at:%Y-%m-%d %H:%M:%S} to {ended} "
-                f"({run.note or 'UTC'}): {counts or 'nothing yet'}"
-            )
 
 
 @click.command()

@@ -1,4 +1,4 @@
-"""Commands about the site itself: `screen init`, `screen db`, `screen doctor`."""
+"""Commands about the site itself: `screen init`, `screen doctor`."""
 
 import sys
 from pathlib import Path
@@ -25,53 +25,6 @@ def init(folder: Path) -> None:
     click.echo(f"made the site {config.root}")
     click.echo(f"  drop films into  {config.site.inbox}")
     click.echo(f"  start the worker screen watch --config {config.source}")
-
-
-@click.group()
-def db() -> None:
-    """Upgrade and check the database."""
-
-
-@db.command("upgrade")
-@config_option
-def upgrade_database(config_file: Path | None) -> None:
-    """Bring the database to the schema of this program; `watch` and `backfill` do it by themselves.
-
-    \b
-    Example:
-      screen db upgrade
-    """
-    from worker.store.database import open_database, revisions, upgrade
-
-    config = chosen_config(config_file).require_site()
-    engine = open_database(config.database, create=True)
-    before, _ = revisions(engine)
-    upgrade(engine)
-    after, _ = revisions(engine)
-    engine.dispose()
-    click.echo(f"schema {before or 'none'} → {after}")
-
-
-@db.command("check")
-@config_option
-def check_database(config_file: Path | None) -> None:
-    """Check schema and integrity of the database; exit 1 if anything is wrong.
-
-    \b
-    Example:
-      screen db check
-    """
-    from worker.site import read_site
-    from worker.store.database import integrity_problems
-
-    with read_site(chosen_config(config_file).require_site()) as engine:
-        problems = integrity_problems(engine)
-    for problem in problems:
-        click.echo(problem, err=True)
-    if problems:
-        click.echo("screen: the database is damaged: stop the worker, restore a copy", err=True)
-        sys.exit(1)
-    click.echo("the database is sound")
 
 
 @click.command()

@@ -24,11 +24,6 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 
-class _NoPulse:
-    def beat(self, state: str, *, cause: str | None = None, finished: int = 0) -> None:
-        pass
-
-
 @contextmanager
 def _run(
     engine: "Engine", config: "Config", screener: "Screener", kind: str, source: str
@@ -46,7 +41,9 @@ def _run(
     died = begin_recovery(engine, crashed=record.found() is not None)
     if died:
         how = record.found() or "killed, or the power failed"
-        log.warning("the worker before died (%s) with %d files in hand: tried again", how, died)
+        log.warning(
+            "the worker before died, its films are tried again: %s", how, extra={"count": died}
+        )
     model_id = register_model(engine, screener.card, screener.preprocessing, datetime.now(UTC))
     run_id = begin_run(
         engine,
@@ -87,6 +84,7 @@ def watch(once: bool, config_file: Path | None) -> None:
       screen watch --once --config clinic/config.toml
     """
     from worker.daemon import Daemon
+    from worker.heartbeat import Heartbeat, pulse_file
     from worker.marks import require_this_site
     from worker.pipeline import Pipeline
     from worker.screening import Screener
@@ -101,6 +99,9 @@ def watch(once: bool, config_file: Path | None) -> None:
         _run(engine, config, screener, "watch", "inbox") as (run_id, model_id),
     ):
         check = require_this_site(config.site, engine)
+        pulse = Heartbeat(
+            pulse_file(config.database.file), run_id, note=lambda: screener.engine.note
+        )
 
         def make_pipeline(shelves: Shelves) -> Pipeline:
             return Pipeline(
@@ -110,6 +111,7 @@ def watch(once: bool, config_file: Path | None) -> None:
                 run_id=run_id,
                 model_id=model_id,
                 check=check,
+                alive=lambda: pulse.beat("working"),
                 name_for=shelves.name_for,
             )
 
@@ -120,7 +122,7 @@ def watch(once: bool, config_file: Path | None) -> None:
             run_id=run_id,
             model_id=model_id,
             check=check,
-            pulse=_NoPulse(),
+            pulse=pulse,
         )
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda _signal, _frame: daemon.stop())
@@ -169,7 +171,7 @@ def backfill(
     from worker.report.site import INDEX
     from worker.screening import Screener
     from worker.site import hold_site
-    from worker.store.work import standing_failures
+    from worker.store.failures import standing_failures
 
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # an orderly stop, as Ctrl-C is
     config = chosen_config(config_file).require_site()

@@ -43,7 +43,7 @@ def put_back(claimed: Path, folder: int, name: str) -> bool:
         except OSError as error:
             if error.errno == errno.EEXIST:
                 continue
-            log.warning("a claimed file cannot go back: %s", os.strerror(error.errno or 0))
+            log.warning("a claimed file cannot go back", extra={"errno": error.errno})
             return False
         reach("claim-put-back")
         with contextlib.suppress(OSError):

@@ -167,10 +167,10 @@ class Inbox:
         kinds = Counter(kind for path, kind in left.items() if path not in known)
         for kind, count in kinds.items():
             if kind != TEMPORARY:
-                log.warning("left alone in the inbox: %d of kind %s", count, kind)
+                log.warning("left alone in the inbox: %s", kind, extra={"count": count})
         reasons = Counter(why for path, why in troubles.items() if path not in known)
         for why, count in reasons.items():
-            log.warning("%d entries of the inbox cannot be read or taken: %s", count, why)
+            log.warning("the inbox holds what we may not take: %s", why, extra={"count": count})
 
     def claim(self, path: Path) -> Found | None:
         """Move a ready file to a folder of its own below work/; `None` if it was not to be had.
@@ -211,7 +211,7 @@ class Inbox:
             self._leave(path, signature, error)
             return None
         if _changed(claimed, signature) and put_back(claimed, folder, path.name):
-            log.info("claim %s: the file was still being written, it goes back", claim)
+            log.info("a file was still being written, it goes back", extra={"claim": claim})
             return None
         name = display_name(path.relative_to(self._site.inbox))
         return Found(INBOX, name, claimed, signature.size, signature.mtime_ns, claim)

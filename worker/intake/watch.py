@@ -61,7 +61,9 @@ class Watcher:
     def _say_once(self, error: OSError) -> None:
         if error.errno != self._errno:
             self._errno = error.errno
-            log.warning("no events from the inbox (errno %s): scanning at intervals", error.errno)
+            log.warning(
+                "no events from the inbox: scanning at intervals", extra={"errno": error.errno}
+            )
 
     def wait(self, timeout_s: float) -> bool:
         """Wait for an event, at most `timeout_s`; True if there was one."""

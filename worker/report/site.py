@@ -179,15 +179,16 @@ def _write_worklist(site: Site, engine: Engine, now: datetime) -> Path:
 
 
 def _rows(results: Iterable[queries.Result]) -> Sequence[WorklistRow]:
-    """Rows of the worklist; what failed in an archive and was mended there is left out."""
+    """Rows of the worklist; failures that were mended, retried or discarded are left out."""
     return [
         WorklistRow(
             record=r.record,
             labels=r.labels,
             status=r.status,
-            page=r.page if r.status != "failed" else None,
+            page=r.report if r.status != "failed" else None,
             run=r.run,
             at=r.finished_at,
+            removed_at=r.page_removed_at,
         )
         for r in _standing(results)
     ]
@@ -197,7 +198,8 @@ def _standing(newest_first: Iterable[queries.Result]) -> Iterator[queries.Result
     seen = set()
     for result in newest_first:
         where = (result.source, result.record.file)
-        if not (result.status == "failed" and where in seen and result.source != INBOX):
+        mended = result.status == "failed" and where in seen and result.source != INBOX
+        if not (mended or result.resolution in ("retried", "discarded")):
             yield result
         seen.add(where)
 

@@ -64,7 +64,7 @@ class WorklistRow:
     """One file fed in, for the worklist: a screening, a duplicate of one, or a failure.
 
     `labels` are the words of its model. `status` is `screened`, `duplicate` or `failed`; `page` is
-    below reports/, `None` for failures.
+    below reports/, `None` for failures; `removed_at` says when retention removed it.
     """
 
     record: Record
@@ -73,6 +73,7 @@ class WorklistRow:
     page: str | None
     run: int
     at: datetime
+    removed_at: datetime | None = None
 
 
 @dataclass(frozen=True)

@@ -52,11 +52,15 @@ Outcome = Screened | Duplicate | Failed
 
 
 def screened_contents(engine: Engine, contents: Iterable[str], model_id: int) -> set[str]:
-    """Which of these contents (SHA-256) this model has screened already."""
+    """Which of these contents (SHA-256) this model has screened already.
+
+    Those whose report was removed by retention are left out: they want a new one.
+    """
     asked = (
         select(Film.sha256)
         .join(Screening, Screening.film_id == Film.id)
         .where(Film.sha256.in_(list(contents)), Screening.model_id == model_id)
+        .where(Screening.report_removed_at.is_(None))
     )
     with Session(engine) as session:
         return set(session.scalars(asked))
@@ -79,9 +83,10 @@ def _finish_one(
     changes: dict[str, object] = {"finished_at": now, "final_name": outcome.final_name}
     match outcome:
         case Screened():
-            screening = _screening(session, outcome, run_id, model_id, now)
+            again = _with_a_new_report(session, outcome, model_id)
+            screening = again or _screening(session, outcome, run_id, model_id, now)
             changes |= {
-                "state": "screened",
+                "state": "duplicate" if again else "screened",
                 "sha256": outcome.record.sha256,
                 "screening_id": screening.id,
             }
@@ -95,6 +100,20 @@ def _finish_one(
             session.add(_failure(outcome, run_id, now))
             changes |= {"state": "failed", "sha256": outcome.sha256}
     session.execute(update(File).where(File.id == outcome.item.id).values(changes))
+
+
+def _with_a_new_report(session: Session, outcome: Screened, model_id: int) -> Screening | None:
+    """The screening of this content whose report retention had removed, now with its new one.
+
+    Its first answer stands: one content and one model have one answer.
+    """
+    asked = select(Screening).join(Film, Film.id == Screening.film_id)
+    asked = asked.where(Film.sha256 == outcome.record.sha256, Screening.model_id == model_id)
+    screening = session.scalar(asked.where(Screening.report_removed_at.is_not(None)))
+    if screening is not None:
+        screening.page, screening.picture = outcome.page, outcome.picture
+        screening.report_removed_at = None
+    return screening
 
 
 def _screening_of(session: Session, sha256: str, model_id: int) -> int:

@@ -39,6 +39,8 @@ RESULTS = Table(
     Column("run", Integer),
     Column("page", Text),
     Column("finished_at", UtcDateTime),
+    Column("resolution", Text),
+    Column("page_removed_at", UtcDateTime),
 )
 
 
@@ -63,7 +65,8 @@ class Filter:
 class Result:
     """One file that came to an end; `labels` are the words of the model that was to answer.
 
-    `page` is below reports/; `None` for failures.
+    `page` is below reports/; `None` for failures, and once retention removed it. `report` tells
+    reports apart, removed ones too. `resolution` says what became of a failure since.
     """
 
     record: Record
@@ -73,6 +76,9 @@ class Result:
     run: int
     page: str | None
     finished_at: datetime
+    report: str | None = None
+    page_removed_at: datetime | None = None
+    resolution: str | None = None
 
 
 @dataclass(frozen=True)
@@ -115,8 +121,9 @@ def results(engine: Engine, wanted: Filter = Filter()) -> Iterator[Result]:
 
     Newest by the order in which they were recorded: the clock may have jumped.
     """
-    asked = select(RESULTS, Model.negative, Model.positive)
+    asked = select(RESULTS, Model.negative, Model.positive, Screening.page.label("report"))
     asked = asked.join(File, File.id == RESULTS.c.file_id).join(Model, Model.id == File.model_id)
+    asked = asked.outerjoin(Screening, Screening.id == File.screening_id)
     asked = _restricted(asked, wanted)
     asked = asked.order_by(RESULTS.c.file_id.desc())
     with engine.connect() as connection:
@@ -151,6 +158,9 @@ def _result(row: Row[Any]) -> Result:
         run=row.run,
         page=row.page,
         finished_at=row.finished_at,
+        report=row.report,
+        page_removed_at=row.page_removed_at,
+        resolution=row.resolution,
     )
 
 
@@ -226,8 +236,9 @@ def latest_card(engine: Engine) -> Card | None:
 
 
 def screening_ids(engine: Engine, run: int | None = None) -> list[tuple[int, str, str]]:
-    """(id, page, picture) of all screenings, or of one run."""
+    """(id, page, picture) of all screenings, or of one run, whose report is kept."""
     asked = select(Screening.id, Screening.page, Screening.picture).order_by(Screening.id)
+    asked = asked.where(Screening.report_removed_at.is_(None))
     if run is not None:
         asked = asked.where(Screening.run_id == run)
     with engine.connect() as connection:

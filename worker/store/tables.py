@@ -1,7 +1,7 @@
 """The tables, typed. People query them: docs/DATABASE.md says what each column means."""
 
 import json
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from typing import Any, ClassVar
 
 from sqlalchemy import (
@@ -174,6 +174,7 @@ class Screening(Base):
     picture: Mapped[str]
     page: Mapped[str]
     screened_at: Mapped[datetime]
+    report_removed_at: Mapped[datetime | None]
 
 
 class File(Base):
@@ -187,6 +188,7 @@ class File(Base):
         UniqueConstraint("source", "path", "size", "mtime_ns", "claim", "model_id"),
         Index(None, "state", "source"),
         Index(None, "claim"),
+        Index(None, "final_name"),
     )
 
     id: Mapped[int] = mapped_column(primary_key=True)
@@ -208,12 +210,16 @@ class File(Base):
     final_name: Mapped[str | None]
     recorded_at: Mapped[datetime]
     finished_at: Mapped[datetime | None]
+    film_removed_at: Mapped[datetime | None]
 
 
 class Failure(Base):
-    """Why a file could not be screened."""
+    """Why a file could not be screened, and what an operator decided about it since."""
 
     __tablename__ = "failures"
+    __table_args__ = (
+        CheckConstraint("resolution IN ('retrying', 'retried', 'discarded')", name="resolution"),
+    )
 
     id: Mapped[int] = mapped_column(primary_key=True)
     file_id: Mapped[int] = mapped_column(ForeignKey("files.id"), unique=True)
@@ -221,3 +227,34 @@ class Failure(Base):
     reason: Mapped[str]
     message: Mapped[str]
     failed_at: Mapped[datetime]
+    resolution: Mapped[str | None]
+    resolved_at: Mapped[datetime | None]
+
+
+class RetentionDay(Base):
+    """A day (UTC) on which retention was looked at, and what it removed then.
+
+    `last_file_before` is the number of the newest file when the day was first seen.
+    """
+
+    __tablename__ = "retention_days"
+
+    day: Mapped[date] = mapped_column(primary_key=True)
+    last_file_before: Mapped[int]
+    films: Mapped[int] = mapped_column(default=0)
+    reports: Mapped[int] = mapped_column(default=0)
+    freed_bytes: Mapped[int] = mapped_column(BigInteger, default=0)
+    last_removed_at: Mapped[datetime | None]
+
+
+class Removal(Base):
+    """A file that retention is about to remove; none unless a removal is under way.
+
+    `name` is below reports/ for page and picture of a screening, else below done/.
+    """
+
+    __tablename__ = "removals"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    name: Mapped[str]
+    screening_id: Mapped[int | None] = mapped_column(ForeignKey("screenings.id"))

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 
-from sqlalchemy import Engine, delete, func, select, update
+from sqlalchemy import Engine, delete, select, update
 from sqlalchemy.dialects.sqlite import insert
 from sqlalchemy.orm import Session
 
@@ -103,7 +103,8 @@ def record(
     """Record files in one transaction; return those that still have work to do, in order.
 
     A file of an archive that was recorded before keeps its row: this is how a backfill resumes.
-    If it failed for a reason that may have passed (its rights, a limit), it waits again.
+    If it failed for a reason that may have passed (its rights, a limit), or an operator wants it
+    retried, it waits again.
     """
     if not found:
         return []
@@ -124,27 +125,20 @@ def record(
 
 
 def _wait_again(session: Session, failed: Sequence[int]) -> set[int]:
-    """Forget failures that may have passed; ids of the files that wait again."""
+    """Forget failures that may have passed, or are to be retried; ids of files that wait again."""
+    may_pass = Failure.resolution.is_(None) & Failure.reason.in_(passing_slugs())
+    again = may_pass | (Failure.resolution == "retried")
     passed: set[int] = set()
     for start in range(0, len(failed), _ASKED_AT_ONCE):
         some = failed[start : start + _ASKED_AT_ONCE]
-        mine, reasons = Failure.file_id.in_(some), Failure.reason.in_(passing_slugs())
+        mine = Failure.file_id.in_(some)
         passed |= set(
-            session.scalars(delete(Failure).where(mine, reasons).returning(Failure.file_id))
+            session.scalars(delete(Failure).where(mine, again).returning(Failure.file_id))
         )
     waiting = {"state": "waiting", "finished_at": None, "final_name": None}
     if passed:
         session.execute(update(File), [{"id": each, **waiting} for each in passed])
     return passed
-
-
-def standing_failures(engine: Engine, sources: Sequence[str], model_id: int) -> int:
-    """How many files of these sources this model could not screen, in this run or before."""
-    asked = select(func.count()).where(
-        File.state == "failed", File.source.in_(sources), File.model_id == model_id
-    )
-    with Session(engine) as session:
-        return session.scalars(asked).one()
 
 
 def _row(found: Found, run_id: int, model_id: int, now: datetime) -> dict[str, object]:

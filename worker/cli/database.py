@@ -1,0 +1,168 @@
+"""Commands about the database: `screen db`."""
+
+import json
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from worker.cli.options import chosen_config, config_option
+
+if TYPE_CHECKING:
+    from worker.config import Config
+
+_NAMED = 10  # unknown films that a restore names
+
+
+@click.group()
+def db() -> None:
+    """Upgrade, check, back up and restore the database."""
+
+
+@db.command("upgrade")
+@config_option
+def upgrade_database(config_file: Path | None) -> None:
+    """Bring the database to the schema of this program; `watch` and `backfill` do it by themselves.
+
+    \b
+    Example:
+      screen db upgrade
+    """
+    from worker.store.database import open_database, revisions, upgrade
+
+    config = chosen_config(config_file).require_site()
+    engine = open_database(config.database, create=True)
+    before, _ = revisions(engine)
+    upgrade(engine)
+    after, _ = revisions(engine)
+    engine.dispose()
+    click.echo(f"schema {before or 'none'} → {after}")
+
+
+@db.command("check")
+@config_option
+def check_database(config_file: Path | None) -> None:
+    """Check schema and integrity of the database; exit 1 if anything is wrong.
+
+    \b
+    Example:
+      screen db check
+    """
+    from worker.site import read_site
+    from worker.store.database import integrity_problems
+
+    with read_site(chosen_config(config_file).require_site()) as engine:
+        problems = integrity_problems(engine)
+    for problem in problems:
+        click.echo(problem, err=True)
+    if problems:
+        click.echo("screen: the database is damaged: stop the worker, restore a copy", err=True)
+        sys.exit(1)
+    click.echo("the database is sound")
+
+
+@db.command("backup")
+@click.argument("file", type=click.Path(dir_okay=False, path_type=Path))
+@click.option("--force", is_flag=True, help="Replace FILE if it is there.")
+@config_option
+def backup_database(file: Path, force: bool, config_file: Path | None) -> None:
+    """Copy the database to FILE while the worker runs, and check the copy.
+
+    \b
+    Example:
+      screen db backup /backup/screen-monday.db
+    """
+    from worker.site import read_site
+    from worker.store.backup import back_up
+
+    config = chosen_config(config_file).require_site()
+    file = file.absolute()
+    if not file.parent.is_dir():
+        raise click.UsageError(f"cannot write {file}: there is no folder {file.parent}")
+    own = [f for f in config.site.folders if file.resolve().is_relative_to(f.resolve())]
+    if own or file.resolve() == config.database.file.resolve():
+        raise click.UsageError(f"{file} belongs to the site itself: put backups somewhere else")
+    with read_site(config) as engine:
+        try:
+            back_up(engine, file, overwrite=force)
+        except FileExistsError as error:
+            raise click.UsageError(f"{file} is there: name a new file, or --force") from error
+    click.echo(f"backed up to {file}, sound, {file.stat().st_size / 1e6:.1f} MB")
+
+
+@db.command("restore")
+@click.argument("file", type=click.Path(dir_okay=False, path_type=Path))
+@config_option
+def restore_database(file: Path, config_file: Path | None) -> None:
+    """Put the backup FILE in the place of the database; stop the worker first.
+
+    The replaced database is kept beside it. Films that ended after the backup still lie in done/ or
+    failed/, but the restored database does not know them: 'screen db unknown' lists them and gives
+    them back to the inbox.
+
+    \b
+    Example:
+      screen db restore /backup/screen-monday.db
+    """
+    from worker.restore import restore
+
+    config = chosen_config(config_file).require_site()
+    done = restore(config, file, datetime.now(UTC))
+    click.echo(f"restored {config.database.file}")
+    if done.aside:
+        click.echo(f"the database before is {done.aside}")
+    if done.forgotten:
+        click.echo(f"{done.forgotten} files were on their way in the backup and have ended since")
+    count = _list_unknown(config, limit=_NAMED)
+    if count:
+        click.echo(f"{count} films ended after the backup: 'screen db unknown --feed-again'")
+    click.echo("now render the reports again: screen report")
+
+
+@db.command("unknown")
+@click.option("--json", "as_json", is_flag=True, help="An array of paths on stdout.")
+@click.option("--feed-again", is_flag=True, help="Move them back into the inbox.")
+@config_option
+def unknown_in_database(as_json: bool, feed_again: bool, config_file: Path | None) -> None:
+    """List films in done/ and failed/ that the database does not know, after a restore say.
+
+    With --feed-again they go back to the inbox, never over another film, and are screened again
+    like any other; stop the worker first.
+
+    \b
+    Examples:
+      screen db unknown --json
+      screen db unknown --feed-again
+    """
+    from worker import restore
+    from worker.site import alone, read_site
+
+    config = chosen_config(config_file).require_site()
+    if not feed_again:
+        if _list_unknown(config, as_json=as_json) == 0 and not as_json:
+            click.echo("the database knows every film in done/ and failed/")
+        return
+    with alone(config), read_site(config) as engine:
+        found = list(restore.unknown_films(config.site, engine))
+        for unknown in found:
+            restore.feed_again(config.site, unknown)
+    click.echo(f"{len(found)} films are back in the inbox")
+
+
+def _list_unknown(config: "Config", *, as_json: bool = False, limit: int | None = None) -> int:
+    from worker.report.text import printable
+    from worker.restore import unknown_films
+    from worker.site import read_site
+
+    with read_site(config) as engine:
+        paths = [str(unknown.path) for unknown in unknown_films(config.site, engine)]
+    if as_json:
+        click.echo(json.dumps(paths))
+    else:
+        for path in paths[:limit]:
+            click.echo(printable(path))
+        if limit and len(paths) > limit:
+            click.echo(f"… and {len(paths) - limit} more: 'screen db unknown' lists all")
+    return len(paths)

@@ -1,0 +1,98 @@
+"""`screen status`: what the worker does, what waits, what it did."""
+
+import time
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from worker.cli.options import chosen_config, config_option
+
+if TYPE_CHECKING:
+    from sqlalchemy import Engine
+
+    from worker.config import Config
+
+_RUNS_SHOWN = 5
+_HANGS_AFTER_S = 120.0
+
+
+@click.command()
+@config_option
+def status(config_file: Path | None) -> None:
+    """Show what the worker does: who holds the site, what waits, counts, the last runs.
+
+    \b
+    Example:
+      screen status
+    """
+    from worker.site import read_site
+
+    config = chosen_config(config_file).require_site()
+    for line in _site(config):
+        click.echo(line)
+    with read_site(config) as engine:
+        for line in (*_backlog(engine), *_failures(engine), *_retention(engine), *_runs(engine)):
+            click.echo(line)
+
+
+def _site(config: "Config") -> Iterator[str]:
+    from worker.heartbeat import judge, pulse_file, read_pulse
+    from worker.intake.scan import survey
+    from worker.site import holder
+
+    pid = holder(config)
+    yield f"site     {config.root}"
+    yield f"worker   {f'process {pid}' if pid else 'none is running'}"
+    pulse = read_pulse(pulse_file(config.database.file))
+    if pid and pulse and pulse.pid == pid:
+        yield f"state    {judge(pulse, time.monotonic(), _HANGS_AFTER_S).words}"
+    found = survey(config.site.inbox)
+    left = ", ".join(f"{count} of kind {kind}" for kind, count in sorted(found.left_alone.items()))
+    unreadable = f"; {found.unreadable} entries cannot be read" if found.unreadable else ""
+    yield f"inbox    {found.files} files{f'; left alone: {left}' if left else ''}{unreadable}"
+
+
+def _backlog(engine: "Engine") -> Iterator[str]:
+    from worker.store.queries import counts_by_decision, counts_by_state
+
+    for name, inbox in (("in work", True), ("archives", False)):
+        states = counts_by_state(engine, inbox=inbox)
+        waiting = states.get("waiting", 0) + states.get("attempted", 0)
+        more = "" if inbox or not waiting else "; run the backfill again"
+        yield f"{name:<8} {waiting} files wait{more}"
+    for name, count in counts_by_decision(engine).items():
+        yield f"  {name:<14} {count}"
+
+
+def _failures(engine: "Engine") -> Iterator[str]:
+    from worker.store.failures import failures
+
+    counts = Counter(each.resolution or "stand" for each in failures(engine, every=True))
+    if counts:
+        said = ", ".join(f"{count} {how}" for how, count in sorted(counts.items()))
+        yield f"failures {said}: screen failed list"
+
+
+def _retention(engine: "Engine") -> Iterator[str]:
+    from worker.store.removals import last_removal
+
+    if last := last_removal(engine):
+        yield (
+            f"removed  {last.films} films and {last.reports} reports by retention on "
+            f"{last.at:%Y-%m-%d}, {last.freed_bytes / 1e9:.3f} GB"
+        )
+
+
+def _runs(engine: "Engine") -> Iterator[str]:
+    from worker.store.queries import runs
+
+    for run in runs(engine, limit=_RUNS_SHOWN):
+        ended = f"{run.finished_at:%Y-%m-%d %H:%M:%S}" if run.finished_at else "running"
+        counts = ", ".join(f"{name} {count}" for name, count in run.counts.items() if count)
+        yield (
+            f"run {run.run:<4} {run.kind:<8} {run.started_at:%Y-%m-%d %H:%M:%S} to {ended} "
+            f"({run.note or 'UTC'}): {counts or 'nothing yet'}"
+        )

@@ -1,0 +1,135 @@
+"""Put a backup in the place of the site's database, and find the films that it does not know."""
+
+import errno
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from sqlalchemy import Engine
+
+from worker.config import Config, Site
+from worker.errors import StoreError
+from worker.filesystem import move_new, sync_folder
+from worker.folders import display_name, regular_files
+from worker.intake.names import is_temporary
+from worker.intake.shelf import SIDECAR_SUFFIX
+from worker.site import alone
+from worker.store.backup import close_up, forget_moved, known_names, restorable
+from worker.store.database import open_database
+
+_LOGS = ("-wal", "-shm")
+_SIDECAR_BYTES = 1 << 16
+
+
+@dataclass(frozen=True)
+class Restored:
+    """Where the replaced database lies now, `None` if there was none.
+
+    `forgotten` files were on their way in the backup and have come to an end since.
+    """
+
+    aside: Path | None
+    forgotten: int
+
+
+def restore(config: Config, backup: Path, now: datetime) -> Restored:
+    """Replace the site's database by a backup; the old one is kept aside, with its WAL.
+
+    Raises SiteBusy while a worker holds the site, StoreError when the backup is not sound or the
+    database is in use; nothing has changed then. Cut off anywhere, either database is in place.
+    """
+    with alone(config), restorable(backup, config.database) as copy:
+        forgotten = _tidy(config, copy)
+        aside = _set_aside(config.database.file, now)
+        for rest in _LOGS:  # else SQLite would apply the old log to the new file
+            Path(f"{config.database.file}{rest}").unlink(missing_ok=True)
+        copy.replace(config.database.file)
+        sync_folder(config.database.file.parent)
+    return Restored(aside, forgotten)
+
+
+def _tidy(config: Config, copy: Path) -> int:
+    """Forget what was on its way when the backup was made and is not in work/ now."""
+    engine = open_database(config.database.model_copy(update={"url": f"sqlite:///{copy}"}))
+    try:
+        claims = {path.name for path in config.site.work.iterdir() if path.is_dir()}
+        forgotten = forget_moved(engine, claims)
+    finally:
+        engine.dispose()
+    close_up(copy)
+    return forgotten
+
+
+def _set_aside(file: Path, now: datetime) -> Path | None:
+    """Give the database a second name, with its log if it is too damaged to take that in."""
+    if not file.exists():
+        return None
+    aside = file.with_name(f"{file.name}.before-restore-{now.astimezone(UTC):%Y%m%dT%H%M%S}")
+    log, kept = Path(f"{file}-wal"), Path(f"{aside}-wal")
+    if log.exists():
+        shutil.copy(log, kept)  # first: SQLite throws away a log that it cannot make sense of
+    try:
+        if close_up(file):
+            kept.unlink(missing_ok=True)
+    except StoreError:
+        kept.unlink(missing_ok=True)
+        raise
+    os.link(file, aside)
+    sync_folder(file.parent)
+    return aside
+
+
+@dataclass(frozen=True)
+class Unknown:
+    """A film in done/ or failed/ that the database does not know."""
+
+    folder: str
+    path: Path
+
+
+def unknown_films(site: Site, engine: Engine) -> Iterator[Unknown]:
+    """Films in done/ and failed/ that the database does not know, sidecars left out."""
+    for name in ("done", "failed"):
+        folder = getattr(site, name)
+        known = known_names(engine, failed=name == "failed")
+        for path in regular_files(folder):
+            own = is_temporary(path.name) or (name == "failed" and _is_sidecar(path))
+            if not own and display_name(path.relative_to(folder)) not in known:
+                yield Unknown(name, path)
+
+
+def _is_sidecar(path: Path) -> bool:
+    """Whether a file is our note on a film that failed, and no film itself."""
+    if not path.name.endswith(SIDECAR_SUFFIX) or path.stat().st_size > _SIDECAR_BYTES:
+        return False
+    try:
+        facts = json.loads(path.read_bytes())
+    except ValueError:
+        return False
+    return isinstance(facts, dict) and {"reason", "failed_at", "strikes"} <= facts.keys()
+
+
+def feed_again(site: Site, unknown: Unknown) -> Path:
+    """Give an unknown film back to the inbox, never over another; return where it lies now.
+
+    Raises OSError.
+    """
+    path = unknown.path
+    stem, suffix = path.stem, path.suffix
+    names = (path.name, *(f"{stem}-again-{number}{suffix}" for number in range(1, 100)))
+    for name in names:
+        place = site.inbox / name
+        try:
+            move_new(path, place)
+        except FileExistsError:
+            continue
+        if unknown.folder == "failed":
+            path.with_name(path.name + SIDECAR_SUFFIX).unlink(missing_ok=True)
+        sync_folder(site.inbox)
+        sync_folder(path.parent)
+        return place
+    raise FileExistsError(errno.EEXIST, "every name for it in the inbox is taken", str(path))
