@@ -241,4 +241,4 @@ def test_status_shows_what_the_worker_does_and_what_it_leaves_alone(site, screen
         said = screen("status", cwd=site.root).stdout
     assert "paused since" in said
     assert "because: No space left on device" in said
-    assert "1 files; 1 more look temporary" in said
+    assert "1 files; left alone: 1 of kind temporary name" in said

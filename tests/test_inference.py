@@ -299,6 +299,26 @@ def test_memory_that_is_used_up_has_many_names(tiny_model, predictions, films, t
     the_same(engine.predict(films), predictions)
 
 
+class Broken(torch.nn.Module):
+    """A network whose answers are not numbers."""
+
+    def __init__(self, network):
+        super().__init__()
+        self.network = network
+
+    def forward(self, films):
+        answer = self.network(films)
+        return replace(answer, margins=answer.margins * float("nan"))
+
+
+def test_an_answer_that_is_no_number_is_never_called_normal(tiny_model, films):
+    """NaN lies below every threshold."""
+    engine = Engine(load_model(tiny_model), "cpu", "float32")
+    engine._network = Broken(engine._network)
+    with pytest.raises(FloatingPointError, match="not a finite number"):
+        engine.predict(films)
+
+
 def test_a_gpu_that_is_full_at_the_start_leaves_the_films_to_the_cpu(
     tiny_model, predictions, films, monkeypatch
 ):

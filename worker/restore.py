@@ -69,9 +69,9 @@ def _set_aside(file: Path, now: datetime) -> Path | None:
     if not file.exists():
         return None
     aside = file.with_name(f"{file.name}.before-restore-{now.astimezone(UTC):%Y%m%dT%H%M%S}")
-    log, kept = Path(f"{file}-wal"), Path(f"{aside}-wal")
-    if log.exists():
-        shutil.copy(log, kept)  # first: SQLite throws away a log that it cannot make sense of
+    journal, kept = Path(f"{file}-wal"), Path(f"{aside}-wal")
+    if journal.exists():
+        shutil.copy(journal, kept)  # first: SQLite throws away a log that it cannot make sense of
     try:
         if close_up(file):
             kept.unlink(missing_ok=True)

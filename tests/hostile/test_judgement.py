@@ -58,11 +58,12 @@ def lose_a_row(config):
 
 
 def report_twice(config):
+    columns = "run_id, model_id, source, file, path, size, mtime_ns, state, sha256, attempts, "
+    columns += "strikes, worker_deaths, screening_id, final_name, recorded_at, finished_at"
     execute(
         config,
-        "INSERT INTO files SELECT 99, run_id, model_id, source, file, path, size, mtime_ns, 'x', "
-        "state, sha256, attempts, strikes, worker_deaths, screening_id, final_name, recorded_at, "
-        "finished_at FROM files WHERE file = 'whole.dcm'",
+        f"INSERT INTO files (id, claim, {columns}) "
+        f"SELECT 99, 'x', {columns} FROM files WHERE file = 'whole.dcm'",
     )
 
 

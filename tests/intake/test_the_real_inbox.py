@@ -66,24 +66,20 @@ def test_nothing_is_moved_through_a_folder_that_was_swapped_for_a_link(
 
 
 def test_pipes_sockets_and_devices_are_left_alone_with_one_warning_each(
-    inbox, films, jpeg, caplog, tmp_path
+    inbox, films, jpeg, caplog, monkeypatch
 ):
     (films / "film.jpg").write_bytes(jpeg)
     for name in ("Jane.jpg", "John.jpg"):
         os.mkfifo(films / name)
     with socket.socket(socket.AF_UNIX) as listener:
-        os.chdir(films)  # a socket's path is short
+        monkeypatch.chdir(films)  # a socket's path is short
         listener.bind("Jim.sock")
     device(films / "null.jpg")
     look = look_often(inbox)
     assert look.ready == (films / "film.jpg",)
     assert look.left_alone == {"FIFO": 2, "socket": 1, "device": 1}
-    warnings = sorted(record.getMessage() for record in caplog.records)
-    assert [warning.split(": ")[1] for warning in warnings] == [
-        "1 of kind device",
-        "1 of kind socket",
-        "2 of kind FIFO",
-    ]
+    told = {record.getMessage().split(": ")[1]: record.count for record in caplog.records}
+    assert told == {"device": 1, "socket": 1, "FIFO": 2}
     assert "J" not in caplog.text.replace("Jan", "")  # no names
 
 

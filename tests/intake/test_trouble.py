@@ -1,12 +1,10 @@
-"""What the inbox and its watcher do when the system refuses."""
+"""What the inbox does when the system refuses."""
 
 import os
-import threading
 
 import pytest
 
 from worker.intake.inbox import Inbox
-from worker.intake.watch import Watcher
 
 
 @pytest.fixture
@@ -33,7 +31,7 @@ def test_a_folder_that_cannot_be_listed_is_passed_over_and_said_once(
     unlistable(films / "closed Jane", PermissionError(13, "Permission denied"))
     looks = [inbox.look(now) for now in (0.0, 2.0, 4.0)]
     assert [path.name for path in looks[-1].ready] == ["film.txt"]
-    assert caplog.text.count("a folder in the inbox cannot be listed: Permission denied") == 1
+    assert caplog.text.count("the inbox holds what we may not take: Permission denied") == 1
     assert "Jane" not in caplog.text
 
 
@@ -58,42 +56,3 @@ def test_a_film_that_cannot_be_opened_is_taken_so_that_its_failure_is_recorded(s
     (films / "film.jpg").write_bytes(b"film")
     looks = [inbox.look(now) for now in (0.0, 2.0, 4.0)]
     assert [path.name for path in looks[-1].ready] == ["film.jpg"]
-
-
-def test_an_event_wakes_and_reading_does_not(films):
-    wake = threading.Event()
-    watcher = Watcher(films, "native", 1.0, wake)
-    try:
-        list(films.iterdir())
-        (films / "film.jpg").write_bytes(b"film")
-        assert watcher.wait(30.0)
-        assert not wake.is_set()
-    finally:
-        watcher.stop()
-
-
-def test_a_watcher_that_died_is_started_again(films, caplog):
-    watcher = Watcher(films, "polling", 60.0, threading.Event())
-    try:
-        watcher.ensure()
-        dead = watcher._observer
-        dead.stop()
-        dead.join(30)
-        assert not dead.is_alive()
-        watcher.ensure()
-        assert watcher._observer is not dead
-        assert watcher._observer.is_alive()
-        assert "died and was started again" in caplog.text
-    finally:
-        watcher.stop()
-
-
-def test_without_events_the_worker_lives_on_by_its_scans(films, caplog, monkeypatch):
-    def refuse(*_, **__):
-        raise OSError(28, "inotify watch limit reached")
-
-    monkeypatch.setattr("worker.intake.watch.Observer.schedule", refuse)
-    watcher = Watcher(films, "native", 1.0, threading.Event())
-    assert "scanning at intervals" in caplog.text
-    assert not watcher.wait(0.0)
-    watcher.stop()

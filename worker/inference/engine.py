@@ -78,7 +78,8 @@ class Engine:
     def predict(self, inputs: NDArray[np.float32]) -> list[Prediction]:
         """Predict N prepared films, float32 (N, S, S) in [0, 1], in order.
 
-        Raises DeviceLost when a CUDA device fails for another reason than its memory.
+        Raises DeviceLost when a CUDA device fails for another reason than its memory, and
+        FloatingPointError when an answer is not finite.
         """
         predictions: list[Prediction] = []
         while len(predictions) < len(inputs):
@@ -107,7 +108,7 @@ class Engine:
                 guard.not_chest.tolist(),
                 strict=True,
             )
-            return [Prediction(*row) for row in columns]
+            return [_finite(Prediction(*row)) for row in columns]
 
     def _make_room(self, films: int) -> None:
         """Go on with half as many films at once, or without the CUDA device."""
@@ -158,6 +159,17 @@ class Engine:
                 self._forward(network, films, precision).margins.cpu()
                 best = min(best, time.perf_counter() - start)
         return best
+
+
+def _finite(prediction: Prediction) -> Prediction:
+    """The prediction; NaN lies below every threshold, and would be called negative.
+
+    Raises FloatingPointError, an error of the program: the film that it stays with is found alone.
+    """
+    scores = (prediction.probability, prediction.guard_score, prediction.not_chest_score)
+    if not (np.isfinite(scores).all() and np.isfinite(prediction.evidence).all()):
+        raise FloatingPointError("the network's answer is not a finite number")
+    return prediction
 
 
 @contextmanager
