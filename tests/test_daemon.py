@@ -225,7 +225,7 @@ STEPS = (
     "worker.shelves.finished_file",
     "worker.shelves.write_sidecar",
     "worker.shelves.put_away",
-    "worker.daemon.write_worklist",
+    "worker.chores.write_worklist",
 )
 
 

@@ -66,7 +66,7 @@ FILE_STEPS = [f"os.{name}" for name in ("rename", "replace", "mkdir", "rmdir", "
 STORE_STEPS = [
     *("worker.daemon.record", "worker.daemon.release", "worker.shelves.finished_file"),
     *("worker.recovery.waiting_files", "worker.recovery.claimed_file"),
-    "worker.daemon.write_worklist",
+    "worker.chores.write_worklist",
     *("worker.pipeline.begin_attempt", "worker.pipeline.finish"),
     "worker.pipeline.screened_contents",
 ]

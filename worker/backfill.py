@@ -7,8 +7,10 @@ from itertools import islice
 
 from sqlalchemy import Engine
 
+from worker.aside import Aside
+from worker.decoding import Started
 from worker.intake.found import Found
-from worker.pipeline import Pipeline, Started
+from worker.pipeline import Pipeline
 from worker.store.outcomes import Outcome
 from worker.store.work import Item, record
 
@@ -33,33 +35,27 @@ def backfill(
     database refuse; the same call again goes on where this one stopped.
     """
     started: deque[Started] = deque()
+    aside = Aside(pipeline, lambda batch, outcomes: advance(len(batch.items), outcomes))
     try:
         to_do = islice(_to_do(engine, files, run_id, model_id, advance), limit)
         for items in _batches(to_do, batch_size):
             if items[0].worker_deaths:  # quite alone, so that no other film is blamed
-                _finish_all(pipeline, started, advance)
+                _finish_all(started, aside)
             started.append(pipeline.start(items))
             if items[0].worker_deaths or len(started) == 2:  # else one is decoded meanwhile
-                _finish(pipeline, started, advance)
-        _finish_all(pipeline, started, advance)
+                aside.finish(started.popleft())
+                aside.finish_decoded()
+        _finish_all(started, aside)
     finally:
+        aside.abandon()
         for batch in started:
             pipeline.abandon(batch)
 
 
-def _finish_all(
-    pipeline: Pipeline, started: deque[Started], advance: Callable[[int, list[Outcome]], None]
-) -> None:
+def _finish_all(started: deque[Started], aside: Aside) -> None:
     while started:
-        _finish(pipeline, started, advance)
-
-
-def _finish(
-    pipeline: Pipeline, started: deque[Started], advance: Callable[[int, list[Outcome]], None]
-) -> None:
-    outcomes = pipeline.finish(started[0])
-    started.popleft()
-    advance(len(outcomes), outcomes)
+        aside.finish(started.popleft())
+    aside.finish_all()
 
 
 def _to_do(

@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from worker.admission import sha256_of
+from worker.decoding import require_unchanged
 from worker.errors import FilmError
-from worker.pipeline import require_unchanged
 from worker.records import PreparedFilm, Record
 from worker.screening import Screener
 

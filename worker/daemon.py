@@ -12,26 +12,26 @@ from typing import Protocol, TypeVar
 
 from sqlalchemy import Engine
 
+from worker.aside import Aside
+from worker.chores import Chores
 from worker.config import Config
+from worker.decoding import Started
 from worker.failed import settle_interrupted
 from worker.intake.claims import secure
 from worker.intake.found import Found
 from worker.intake.inbox import Inbox, Look
 from worker.intake.watch import Watcher
 from worker.patience import TROUBLES, until_it_works
-from worker.pipeline import Pipeline, Started
+from worker.pipeline import Pipeline
 from worker.recovery import take_up, tidy
-from worker.report.site import write_worklist
-from worker.retention import prune
 from worker.shelves import Shelves
+from worker.store.outcomes import Outcome
 from worker.store.work import Item, record, release
 
 log = logging.getLogger(__name__)
 
-_WORKLIST_EVERY_S = 5.0  # while films keep coming
-_WORKLIST_SHARE = 0.1  # of the time, at the most, goes into writing it
 _LOOKS_PER_SETTLING = 4
-_PRUNE_EVERY_S = 3600.0
+_ASIDE_S = 0.1
 _HELD_OPEN = (errno.EBUSY, errno.ETXTBSY)  # by somebody on the share, a virus scanner say
 _Result = TypeVar("_Result")
 
@@ -68,16 +68,14 @@ class Daemon:
         self._now, self._clock = now, clock
         self._shelves = Shelves(config.site, engine)
         self._pipeline = make_pipeline(self._shelves)
+        self._aside = Aside(self._pipeline, self._committed)
         self._inbox = Inbox(config.site, config.watch)
         self._claimed: list[Found] = []  # renamed into work/, not yet recorded
         self._queue: deque[Item] = deque()  # recorded, not yet screened
         self._finished: deque[Item] = deque()  # committed, not yet put away
         self._oldest = 0.0
         self._in_trouble = False  # the last turn did not come to its end
-        self._worklist_at = float("-inf")
-        self._worklist_every_s = _WORKLIST_EVERY_S
-        self._worklist_due = True
-        self._prune_at = float("-inf")
+        self._chores = Chores(engine, config, now, clock)
         self._stop = threading.Event()
         self._wake = threading.Event()
 
@@ -119,7 +117,7 @@ class Daemon:
             if idle or self._stop.is_set():
                 self.finish_up()
                 return look
-            self._stop.wait(self._inbox.settle_s / _LOOKS_PER_SETTLING)
+            self._stop.wait(max(self._inbox.settle_s / _LOOKS_PER_SETTLING, self._aside_s(0.0)))
 
     def recover(self) -> None:
         """Take up what an earlier worker left: waiting files, claims, moves and pages."""
@@ -130,13 +128,14 @@ class Daemon:
         tidy(self._config.site, self._engine, lambda: self._pulse.beat("starting"))
 
     def _take_up(self) -> None:
+        self._aside.abandon()
         self._check()
         release(self._engine, self._run_id)
         taken = take_up(self._config.site, self._engine)
         self._claimed = taken.claimed
         self._queue, self._finished = deque(taken.waiting), deque(taken.finished)
         self._oldest = self._now()
-        self._worklist_due = True
+        self._chores.results_changed()
 
     def turn(self) -> Look:
         """Do all that can be done now. Raises what `worker.patience` knows; nothing is lost then.
@@ -158,15 +157,15 @@ class Daemon:
             if found:
                 self._claimed.append(found)
         self._record()
+        self._aside.finish_decoded()
         if self._is_due(look):
             self._screen()
-        if not look.unsettled or self._worklist_is_old():
-            self._write_worklist()
+        if look.unsettled:
+            self._chores.write_old_worklist()
+        else:
+            self._chores.write_worklist()
         self._in_trouble = False
         return look
-
-    def _worklist_is_old(self) -> bool:
-        return self._now() - self._worklist_at >= self._worklist_every_s
 
     def _record(self) -> None:
         if not self._claimed:
@@ -180,34 +179,40 @@ class Daemon:
 
     def _is_due(self, look: Look) -> bool:
         """A batch goes when it is full, when its oldest film has waited, or no film is coming."""
-        full = len(self._queue) >= self._config.batch.size
+        ahead = self._ahead()
+        full = len(ahead) >= self._config.batch.size
         aged = self._now() - self._oldest >= self._config.batch.max_age_s
-        return bool(self._queue) and (full or aged or not look.unsettled)
+        return bool(ahead) and (full or aged or not look.unsettled)
+
+    def _ahead(self) -> list[Item]:
+        """The queue without what is under way already, set aside."""
+        aside = self._aside.ids
+        return [item for item in self._queue if item.id not in aside]
 
     def _screen(self) -> None:
         """Screen the queue; the next batch is being decoded while one is predicted."""
-        started: deque[tuple[list[Item], Started]] = deque()
-        ahead = list(self._queue)
+        started: deque[Started] = deque()
+        ahead = self._ahead()
         self._pulse.beat("working")
         try:
             while (ahead or started) and not (self._stop.is_set() and not started):
-                if self._may_start(ahead, [items for items, _ in started]):
-                    items = self._next_batch(ahead)
-                    started.append((items, self._pipeline.start(items)))
+                if self._may_start(ahead, started):
+                    started.append(self._pipeline.start(self._next_batch(ahead)))
                     continue
-                items, batch = started.popleft()
-                self._pipeline.finish(batch)
-                self._committed(items)
+                self._aside.finish(started.popleft())
+                self._aside.finish_decoded()
         finally:
-            for _, batch in started:
+            for batch in started:
                 self._pipeline.abandon(batch)
 
-    def _may_start(self, ahead: list[Item], in_hand: list[list[Item]]) -> bool:
+    def _may_start(self, ahead: list[Item], started: deque[Started]) -> bool:
         """Whether another batch may be decoded now: two at a time, a troubled film quite alone."""
         if not ahead or self._stop.is_set():
             return False
-        troubled = ahead[0].worker_deaths or any(items[0].worker_deaths for items in in_hand)
-        return len(in_hand) < (1 if troubled else 2)
+        troubled = ahead[0].worker_deaths or any(batch.is_troubled for batch in started)
+        if troubled and not started:
+            self._aside.finish_all()
+        return len(started) < (1 if troubled else 2)
 
     def _next_batch(self, ahead: list[Item]) -> list[Item]:
         """Take the next films; one that was in hand when a worker died goes alone."""
@@ -220,15 +225,14 @@ class Daemon:
         del ahead[:count]
         return batch
 
-    def _committed(self, items: list[Item]) -> None:
-        done = {item.id for item in items}
+    def _committed(self, batch: Started, _outcomes: list[Outcome]) -> None:
+        done = {item.id for item in batch.items}
         self._queue = deque(item for item in self._queue if item.id not in done)
-        self._finished.extend(items)
-        self._worklist_due = True
-        self._pulse.beat("working", finished=len(items))
+        self._finished.extend(batch.items)
+        self._chores.results_changed()
+        self._pulse.beat("working", finished=len(batch.items))
         self._put_away()
-        if self._worklist_is_old():
-            self._write_worklist()
+        self._chores.write_old_worklist()
 
     def _put_away(self) -> None:
         """Move finished files out of work/; one that somebody holds open waits."""
@@ -244,36 +248,27 @@ class Daemon:
         self._finished.extend(held)
         self._shelves.given.clear()
 
-    def _write_worklist(self) -> None:
-        if self._worklist_due:
-            before = self._now()
-            write_worklist(self._config.site, self._engine, self._clock())
-            self._worklist_due = False
-            self._worklist_at = self._now()
-            took_s = self._worklist_at - before
-            self._worklist_every_s = max(_WORKLIST_EVERY_S, took_s / _WORKLIST_SHARE)
-
     def finish_up(self) -> None:
         """Leave everything that is committed in its place, and the worklist true."""
+        self._aside.abandon()
         self._check()
         self._put_away()
-        self._write_worklist()
+        self._chores.write_worklist()
+
+    def _aside_s(self, otherwise_s: float) -> float:
+        """How long to wait when something is set aside: it may be decoded soon."""
+        return _ASIDE_S if self._aside else otherwise_s
 
     def _pause_s(self, look: Look | None) -> float:
-        interval = self._config.watch.scan_interval_s
+        interval = self._aside_s(self._config.watch.scan_interval_s)
         if look is None or not look.unsettled:
             return interval
         return min(interval, max(0.05, self._inbox.settle_s / _LOOKS_PER_SETTLING))
 
     def _prune(self) -> None:
-        """Let retention look, hourly; at once again as long as it finds something."""
-        if self._now() < self._prune_at:
-            return
-        self._prune_at = self._now() + _PRUNE_EVERY_S
         with suppress(*TROUBLES):  # the next turn meets it too, and pauses
             self._check()
-            if prune(self._config, self._engine, self._clock()).anything:
-                self._prune_at, self._worklist_due = self._now(), True
+            self._chores.prune()
 
     def _until_it_works(self, step: Callable[[], _Result]) -> _Result | None:
         def paused(cause: str) -> None:

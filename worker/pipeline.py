@@ -2,16 +2,13 @@
 
 `start` counts the attempt in the database and begins to decode; `finish` waits, predicts, writes
 pictures and pages, and commits all results of the batch in one transaction. A caller may start the
-next batch before it finishes this one, but finishes them in order. Moving sources away is the
-caller's, after `finish`.
+next batch before it finishes this one. Moving sources away is the caller's, after `finish`.
 """
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
-from concurrent.futures import Future, wait
-from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
@@ -19,37 +16,21 @@ from sqlalchemy import Engine
 
 from worker.admission import Admission
 from worker.config import Config
-from worker.errors import ChangedFile, FilmError, LostFile, Quarantined
+from worker.decoding import Decoding, Started
+from worker.errors import LostFile
 from worker.failpoints import reach
-from worker.records import Answered, PreparedFilm
+from worker.records import Answered
 from worker.report.site import model_facts, page_name, picture_name, write_page, write_pictures
 from worker.report.view import FilmView
 from worker.store.outcomes import Duplicate, Failed, Outcome, Screened, finish, screened_contents
-from worker.store.work import Item, add_strike, begin_attempt
+from worker.store.work import Item, begin_attempt
 
 if TYPE_CHECKING:  # torch is for whoever makes the screener
     from worker.screening import Screener
 
 log = logging.getLogger(__name__)
 
-_ALIVE_EVERY_S = 1.0  # while a decoder is waited for
-
 NameFor = Callable[[Item, bool], str | None]
-
-
-@dataclass
-class Started:
-    """A batch under way: its items by content, and what is being decoded."""
-
-    items: list[Item]
-    contents: dict[int, str] = field(default_factory=dict)  # item id → SHA-256
-    errors: dict[int, FilmError] = field(default_factory=dict)  # item id → why it failed
-    known: set[str] = field(default_factory=set)  # contents screened before
-    decoding: dict[str, tuple[Item, Future[PreparedFilm]]] = field(default_factory=dict)
-
-    def of_content(self, sha256: str) -> list[int]:
-        """Ids of the items that have this content."""
-        return [item.id for item in self.items if self.contents.get(item.id) == sha256]
 
 
 class Pipeline:
@@ -74,8 +55,8 @@ class Pipeline:
     ) -> None:
         self._engine, self._screener, self._config = engine, screener, config
         self._run_id, self._model_id = run_id, model_id
-        self._check, self._alive = check, alive
-        self._name_for, self._clock = name_for, clock
+        self._check, self._name_for, self._clock = check, name_for, clock
+        self._decoding = Decoding(engine, screener, config.decode.strikes, alive)
         self._in_flight: set[str] = set()
         self._admission = Admission(config)
 
@@ -91,29 +72,29 @@ class Pipeline:
         reach("batch-hashed")
         batch.known = self._screened(batch)
         begin_attempt(self._engine, items, self._run_id, self._model_id)
-        self._decode_new(batch, skip=self._in_flight)
+        self._decoding.begin(batch, skip=self._in_flight)
         self._in_flight |= batch.decoding.keys()
         return batch
 
     def _screened(self, batch: Started) -> set[str]:
         return screened_contents(self._engine, set(batch.contents.values()), self._model_id)
 
-    def _decode_new(self, batch: Started, skip: set[str]) -> None:
-        """Begin to decode each content once, unless it is known or to be skipped."""
-        for item in batch.items:
-            sha256 = None if item.id in batch.errors else batch.contents.get(item.id)
-            if sha256 and not (sha256 in batch.known or sha256 in batch.decoding or sha256 in skip):
-                batch.decoding[sha256] = (item, self._screener.decode(item.found.path))
-
     def finish(self, batch: Started) -> list[Outcome]:
         """Bring a started batch to its end; the outcomes are committed when this returns.
 
         Raises OSError or StoreError when disk or database refuse: no film is to blame then.
         """
+        return self._finish(batch, patient=True)[0]
+
+    def finish_ready(self, batch: Started) -> tuple[list[Outcome], Started | None]:
+        """`finish`, but films that keep the others waiting come back as a batch under way."""
+        return self._finish(batch, patient=False)
+
+    def _finish(self, batch: Started, *, patient: bool) -> tuple[list[Outcome], Started | None]:
+        rest = None
         try:
-            batch.known |= self._screened(batch)  # twins in the batch before this one
-            self._decode_new(batch, skip=set())
-            films = self._gather(batch)
+            self._look_again(batch)
+            films, rest = self._decoding.gather(batch, patient=patient)
             reach("batch-decoded")
             self._check()
             items = [batch.decoding[sha256][0] for sha256 in films]
@@ -125,44 +106,27 @@ class Pipeline:
             screened = {item.id: answer for item, answer in zip(items, answers, strict=True)}
             outcomes = [self._outcome(item, batch, screened) for item in batch.items]
             self._commit(outcomes, now)
-            return outcomes
+            return outcomes, rest
+        except BaseException:
+            if rest:
+                self.abandon(rest)
+            raise
         finally:
             self._in_flight -= batch.decoding.keys()
+
+    def _look_again(self, batch: Started) -> None:
+        """Contents that another batch has screened meanwhile are not screened twice."""
+        batch.known |= self._screened(batch)
+        for sha256 in batch.known & batch.decoding.keys():
+            batch.decoding.pop(sha256)[1].cancel()
+            self._in_flight.discard(sha256)
+        self._decoding.begin(batch, skip=set())
 
     def abandon(self, batch: Started) -> None:
         """Forget a started batch; its files stay counted as attempted and can be started again."""
         for _, future in batch.decoding.values():
             future.cancel()
         self._in_flight -= batch.decoding.keys()
-
-    def _gather(self, batch: Started) -> dict[str, PreparedFilm]:
-        """Wait for the decoders; what they could not decode goes to the batch's errors."""
-        films = {}
-        for sha256, (item, future) in batch.decoding.items():
-            try:
-                films[sha256] = require_unchanged(self._patiently(item, future), sha256)
-            except FilmError as error:
-                batch.errors |= dict.fromkeys(batch.of_content(sha256), error)
-        return films
-
-    def _patiently(self, item: Item, future: Future[PreparedFilm]) -> PreparedFilm:
-        """Result of a decoder; after a death or a time-out again, until the film's last strike."""
-        while True:
-            try:
-                while not wait([future], timeout=_ALIVE_EVERY_S).done:
-                    self._alive()
-                return future.result()
-            except FilmError as error:
-                if not error.is_strike:
-                    raise
-                item = add_strike(self._engine, item)
-                log.warning(
-                    "a film took its decoder down",
-                    extra={"file": item.id, "slug": error.slug, "strikes": item.strikes},
-                )
-                if item.strikes >= self._config.decode.strikes:
-                    raise Quarantined(f"after {item.strikes} strikes: {error}") from error
-                future = self._screener.decode(item.found.path)
 
     def _write(self, answers: Sequence[Answered], now: datetime) -> None:
         site = self._config.site
@@ -219,10 +183,3 @@ class Pipeline:
                 log.info(
                     "a file failed", extra={"file": outcome.item.id, "slug": outcome.error.slug}
                 )
-
-
-def require_unchanged(film: PreparedFilm, sha256: str) -> PreparedFilm:
-    """The film, if it was decoded from the bytes that were hashed; else raises ChangedFile."""
-    if film.sha256 != sha256:
-        raise ChangedFile("the file changed while it was read: feed it in again when it is whole")
-    return film

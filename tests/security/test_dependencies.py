@@ -14,9 +14,7 @@ PERMISSIVE = re.compile(
 )
 # What is not permissive in every part, and why it may be used all the same.
 KNOWN = {"tqdm": "MPL-2.0 AND MIT"}  # MPL-2.0 asks something of those who change its own files only
-NOT_OURS = re.compile(
-    "nvidia-|triton|cuda-|pip$"
-)  # for GPUs by torch; by venv
+NOT_OURS = re.compile("nvidia-|triton|cuda-|pip$")  # for GPUs by torch; by venv
 
 
 def normal(name: str) -> str:
