@@ -43,6 +43,8 @@ def main() -> None:
         sys.exit(_test_of_the_test(asked.broken))
     asked.state.mkdir(parents=True, exist_ok=True)
     start = time.monotonic()
+    with tempfile.TemporaryDirectory(dir=_MEMORY) as folder:
+        Arena(Path(folder)).warm_up()
     parts = [_in_parallel(asked, worker) for worker in range(asked.workers)]
     failed = [pid for pid in parts if os.waitpid(pid, 0)[1]]
     if failed:

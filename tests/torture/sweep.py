@@ -27,6 +27,7 @@ from worker.site import init_site
 DEEDS = ("stop", "full", "locked")  # beside the kill
 _LIVES, _LIVES_PER_KILLER = 12, 6  # beyond them no progress is made
 _LONGEST_LIFE_S = 10.0  # a life that takes longer hangs
+_TAME = (Kind.FILM, Kind.BROKEN)
 _SETTINGS = """
 [watch]
 settle_s = 0
@@ -99,6 +100,13 @@ class Arena:
         init_site(self._template)
         self._reached = mmap.mmap(-1, 4 * len(FAILPOINTS))
         self.tally = Tally()
+
+    def warm_up(self) -> None:
+        """One life in this process: templates that it compiles are there in every fork."""
+        rng = random.Random(0)
+        self._clear(rng)
+        self._feed(self.root / "inbox", [each for each in draw(rng, 5, []) if each.kind in _TAME])
+        live(self.root, self._scratch, None, None, lambda _name: None, restless=False)
 
     def hold(self, trial: Trial) -> list[str]:
         """Hold one trial; return what was wrong."""
