@@ -102,8 +102,10 @@ def cut_anywhere(data: bytes, rng: random.Random) -> bytes:
 
 
 def unfilled_tail(data: bytes, rng: random.Random) -> bytes:
-    """Zeros from a random byte on: a copy that was given its whole size first, then stopped."""
-    return data[: rng.randrange(1, len(data))].ljust(len(data), b"\0")
+    """Zeros from a block on: a copy that was given its whole size first, then stopped."""
+    block = min(4096, len(data) // 2)
+    filled = block * rng.randrange(1, len(data) // block)
+    return data[:filled].ljust(len(data), b"\0")
 
 
 def _block(data: bytes, rng: random.Random) -> tuple[int, int]:

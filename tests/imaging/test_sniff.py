@@ -15,6 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
+from tests.imaging.conftest import chest_like
 from worker.imaging.dicomwalk import inflate
 from worker.imaging.rasterwalk import jpeg_size, png_size
 from worker.imaging.sniff import HEAD_BYTES, Kind, is_complete, is_whole, sniff
@@ -99,6 +100,51 @@ def test_bytes_after_the_end_do_not_matter(jpeg, png, dicom):
 def test_a_preallocated_copy_is_not_complete(jpeg, png):
     for film in (jpeg, png):
         assert not is_whole(film[: len(film) // 2].ljust(len(film), b"\0"))
+
+
+def preallocated(film, filled):
+    return film[:filled].ljust(len(film), b"\0")
+
+
+@pytest.mark.parametrize("depth", [np.uint8, np.uint16])
+def test_a_preallocated_copy_of_a_native_dicom_film_is_not_complete(dicom, depth):
+    """Windows gives a file its whole size, then fills it; a pause was taken for its end."""
+    stored = (chest_like(500, 430) * 4095).astype(np.uint16)
+    film = dicom(stored if depth == np.uint16 else (stored >> 4).astype(np.uint8))
+    row, start = 430 * np.dtype(depth).itemsize, len(film) - 500 * 430 * np.dtype(depth).itemsize
+    breaks = range((start + row) // 4096 * 4096 + 4096, len(film) - row, 4096)
+    seen = [filled for filled in breaks if not is_whole(preallocated(film, filled))]
+    hidden = [filled for filled in breaks if filled not in seen]
+    assert len(seen) > 0.9 * len(breaks)
+    for filled in hidden:  # where the row above is dark as well, at its end
+        assert (filled - start) % row > 0.9 * row
+    assert not any(is_whole(preallocated(film, filled)) for filled in range(200, start, 37))
+
+
+def test_a_preallocated_copy_of_an_encapsulated_dicom_film_is_not_complete(dicom):
+    ds = pydicom.dcmread(BytesIO(dicom((chest_like(500, 430) * 4095).astype(np.uint16))))
+    ds.compress(pydicom.uid.RLELossless)
+    file = BytesIO()
+    ds.save_as(file)
+    film = file.getvalue()
+    assert not any(is_whole(preallocated(film, filled)) for filled in range(200, len(film), 4096))
+
+
+@pytest.mark.parametrize(("slope", "most"), [(0.0, 0), (0.002, 2), (-0.002, 2), (0.05, 2)])
+def test_a_film_with_a_black_margin_is_complete_wherever_its_pixels_lie_in_the_file(
+    dicom, slope, most
+):
+    """Of those with a slanted margin, one in 2000 is taken for a half copy."""
+    film = chest_like(500, 430)
+    y, x = np.mgrid[0:500, 0:430]
+    film[y > 380 + slope * x] = 0
+    stored = (film * 4095).astype(np.uint16)
+    places = [dicom(stored, ImageComments="x" * padding) for padding in range(0, 4096, 2)]
+    assert sum(not is_whole(data) for data in places) <= most
+
+
+def test_a_black_film_is_complete(dicom):
+    assert is_whole(dicom(np.zeros((300, 300), np.uint16)))
 
 
 def test_a_png_cut_anywhere_is_never_complete(png):

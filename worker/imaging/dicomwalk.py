@@ -10,8 +10,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import Enum, auto
 from io import BytesIO
+from typing import Literal
 
 from worker.imaging.source import Source
+from worker.imaging.unfilled import pixels_break_off
 
 IMPLICIT_LITTLE = "1.2.840.10008.1.2"
 EXPLICIT_LITTLE = "1.2.840.10008.1.2.1"
@@ -35,7 +37,7 @@ class Ending(Enum):
 
     COMPLETE = auto()  # its whole pixel data is there
     CUT = auto()  # it ends within an element
-    UNFINISHED = auto()  # it ends between two elements, before the pixel data its header announces
+    UNFINISHED = auto()  # what its header announces has not come yet: it ends before, or is zeros
     NO_PICTURE = auto()  # it ends between two elements, and there was no pixel data
 
     @property
@@ -146,7 +148,7 @@ def _walk(source: Source, start: int, syntax: str, sop_class: str | None) -> End
     last = 0  # tag of the last element outside sequences: they come in ascending order
     levels: list[str] = []  # the encoding outside of each open sequence and item
     encoding = syntax if syntax in (IMPLICIT_LITTLE, EXPLICIT_BIG) else EXPLICIT_LITTLE
-    offset = start
+    offset, rows = start, 0
     for _ in range(_MAX_STEPS):
         if offset == source.size and not levels:
             silent = sop_class is None and last < _SOP_CLASS  # what it is would have come next
@@ -155,8 +157,12 @@ def _walk(source: Source, start: int, syntax: str, sop_class: str | None) -> End
         if element is None:
             return Ending.CUT
         offset = element.value
+        if element.tag == 0:
+            return Ending.UNFINISHED  # zeros: a copy that was given its whole size first
         if element.tag in _PIXELS and not levels:
-            return _pixels_end(source, element)
+            return _pixels_end(source, element, rows)
+        if element.tag == _ROWS and not levels:
+            rows = int.from_bytes(source.read_at(element.value, 2), _byte_order(encoding))
         if element.tag in (_ITEM_END, _SEQUENCE_END):
             encoding = levels.pop() if levels else encoding
         elif element.length == _UNDEFINED:
@@ -185,17 +191,27 @@ def _is_radiograph(uid: bytes) -> bool:
     return uid in _RADIOGRAPHS or uid.startswith(b"1.2.840.10008.5.1.4.1.1.1.")
 
 
-def _pixels_end(source: Source, element: _Element) -> Ending:
-    if element.length != _UNDEFINED:
-        whole = element.value + element.length <= source.size
-        return Ending.COMPLETE if whole else Ending.CUT
-    for tag, _, end in fragments(source, element.value):
+def _byte_order(encoding: str) -> Literal["big", "little"]:
+    return "big" if encoding == EXPLICIT_BIG else "little"
+
+
+def _pixels_end(source: Source, element: _Element, rows: int) -> Ending:
+    if element.length == _UNDEFINED:
+        return _fragments_end(source, element.value)
+    if element.value + element.length > source.size:
+        return Ending.CUT
+    unfilled = pixels_break_off(source, element.value, element.length, rows)
+    return Ending.UNFINISHED if unfilled else Ending.COMPLETE
+
+
+def _fragments_end(source: Source, offset: int) -> Ending:
+    for tag, _, end in fragments(source, offset):
         if end > source.size:
             return Ending.CUT
-        if tag == _SEQUENCE_END:
-            return Ending.COMPLETE
+        if tag == 0:
+            return Ending.UNFINISHED
         if tag != _ITEM:
-            return Ending.COMPLETE  # not cut but broken: the decoder is to say so
+            return Ending.COMPLETE  # its delimiter, or not cut but broken: the decoder says so
     return Ending.CUT
 
 
