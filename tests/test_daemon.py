@@ -1,6 +1,7 @@
 """The daemon: what it takes up, when it screens, how it pauses, and that it loses nothing."""
 
 import contextlib
+import errno
 import os
 import signal
 import subprocess
@@ -437,3 +438,115 @@ def test_a_second_worker_is_refused_with_the_process_that_holds_the_site(real_si
         refused = screen("watch", "--once", cwd=real_site.root)
     assert refused.returncode == 1
     assert f"process {os.getpid()}" in refused.stderr
+
+
+def test_a_bad_sector_under_one_film_stops_no_other(ward, monkeypatch):
+    """Its EIO was met again and again, and intake paused for ever."""
+    from worker import admission
+
+    real = admission.open_film
+
+    def sick(path, max_bytes):
+        if path.read_bytes() == b"sick":
+            raise OSError(errno.EIO, "Input/output error", str(path))
+        return real(path, max_bytes)
+
+    monkeypatch.setattr(admission, "open_film", sick)
+    ward.drop(a=b"1", b=b"sick", c=b"2")
+    for _ in range(5):
+        with contextlib.suppress(OSError):
+            ward.turns()
+    assert ward.states() == {"a": "screened", "b": "failed", "c": "screened"}
+    assert ward.column("SELECT reason FROM failures") == ["unreadable-file"]
+
+
+def test_a_share_that_cannot_be_read_at_all_blames_no_film(ward, monkeypatch):
+    def gone(*_):
+        raise OSError(errno.EIO, "Input/output error")
+
+    ward.drop(a=b"1")
+    with monkeypatch.context() as trouble:
+        trouble.setattr("worker.admission.open_film", gone)
+        trouble.setattr("worker.admission.works", lambda _folder: False)
+        for _ in range(5):
+            with contextlib.suppress(OSError):
+                ward.turns()
+    ward.turns()
+    assert ward.states() == {"a": "screened"}
+
+
+def test_after_trouble_what_is_in_hand_comes_before_new_films(ward, monkeypatch):
+    """Intake pauses: while the disk refuses, nothing more is taken out of the inbox."""
+
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    ward.drop(a=b"1")
+    with monkeypatch.context() as trouble:
+        trouble.setattr("worker.pipeline.write_pictures", full)
+        for _ in range(3):
+            with contextlib.suppress(OSError):
+                ward.turns()
+        ward.drop(b=b"2")
+        for _ in range(5):
+            with contextlib.suppress(OSError):
+                ward.turns()
+    assert names(ward.inbox) == ["b.jpg"]
+    ward.turns()
+    assert ward.states() == {"a": "screened", "b": "screened"}
+
+
+def test_a_claim_that_happened_although_it_was_refused_is_taken_up(ward):
+    """NFS: the server did it, its answer was lost."""
+    (ward.work / "0123").mkdir()
+    (ward.work / "0123" / "a.jpg").write_bytes(b"1")
+    ward.daemon._in_trouble = True
+    ward.turns(1)
+    assert ward.states() == {"a": "screened"}
+
+
+def test_a_film_that_somebody_holds_open_on_its_way_out_holds_up_no_other(ward, monkeypatch):
+    """A virus scanner on the server: EBUSY for one film paused intake for all."""
+    from worker import shelves
+
+    real, held = shelves.put_away, [True]
+
+    def busy(claimed, target):
+        if claimed.name == "a.jpg" and held:
+            raise OSError(errno.EBUSY, "Device or resource busy")
+        real(claimed, target)
+
+    monkeypatch.setattr(shelves, "put_away", busy)
+    ward.drop(a=b"1", b=b"2")
+    ward.turns()
+    assert names(ward.config.site.done) == ["b.jpg"]
+    held.clear()
+    ward.turns(1)
+    assert names(ward.config.site.done) == ["a.jpg", "b.jpg"]
+
+
+def test_a_pause_is_told_with_its_cause(ward, monkeypatch):
+    monkeypatch.setattr("worker.patience._PAUSES_S", (0.001,))
+    refusals = [OSError(errno.ENOSPC, "No space", "/inbox/Jane")]
+
+    def step():
+        if refusals:
+            raise refusals.pop()
+
+    ward.daemon._until_it_works(step)
+    assert ("paused", "No space left on device", 0) in ward.pulse.beats
+
+
+def test_a_film_in_failed_lost_its_name_to_somebody_and_goes_by_another(ward, monkeypatch):
+    from worker import shelves
+
+    ward.drop(a=b"1")
+    with monkeypatch.context() as later:
+        later.setattr(shelves.Shelves, "put_away", lambda *_: None)
+        ward.turns()
+    (ward.config.site.done / "a.jpg").write_bytes(b"somebody's")
+    ward.restart()
+    ward.daemon.recover()
+    ward.turns(1)
+    contents = {path.read_bytes() for path in ward.config.site.done.iterdir()}
+    assert contents == {b"1", b"somebody's"}

@@ -103,7 +103,6 @@ class Daemon:
                     self._prune()
                 self._pulse.beat("idle")
                 watcher.wait(self._pause_s(look))
-            self._pulse.beat("stopping")
             self._until_it_works(self.finish_up)
         finally:
             watcher.stop()
@@ -250,6 +249,7 @@ class Daemon:
 
     def finish_up(self) -> None:
         """Leave everything that is committed in its place, and the worklist true."""
+        self._pulse.beat("stopping")
         self._aside.abandon()
         self._check()
         self._put_away()

@@ -193,6 +193,8 @@ def judge(pulse: Pulse | None, now_s: float, max_age_s: float, *, strict: bool =
         return Health(False, "none", "no worker has run here yet", None, None)
     if pulse.boot_id != _boot_id() or _process_started(pulse.pid) != pulse.process_started:
         words = f"the worker (process {pulse.pid}) is gone; it was {pulse.state} at {pulse.at}"
+        if pulse.state == "stopping":
+            words = f"no worker runs; the last one ended in order at {pulse.at}"
         return Health(False, "gone", words, pulse, None)
     age_s = max(0.0, now_s - pulse.monotonic_s)
     if age_s > max_age_s:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from io import BytesIO
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -12,7 +13,9 @@ from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import ExplicitVRLittleEndian, generate_uid
 
 from worker.imaging.limits import DecodeLimits, PrepareSettings
+from worker.imaging.sandbox import DecoderPool
 
+WAIT_S = 60
 DX = "1.2.840.10008.5.1.4.1.1.1.1"
 
 
@@ -97,3 +100,16 @@ def settings() -> PrepareSettings:
 @pytest.fixture(scope="session")
 def limits() -> DecodeLimits:
     return DecodeLimits(memory_mb=1024, timeout_s=20, max_file_mb=64, max_megapixels=50)
+
+
+@pytest.fixture
+def film(tmp_path: Path, jpeg: bytes) -> Path:
+    """A film as a file."""
+    path = tmp_path / "film.jpg"
+    path.write_bytes(jpeg)
+    return path
+
+
+def error_of(pool: DecoderPool, path: Path) -> BaseException | None:
+    """What comes of a film in a pool, if it is no picture."""
+    return pool.submit(path).exception(WAIT_S)

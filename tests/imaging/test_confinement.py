@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from tests.imaging.conftest import WAIT_S, error_of
 from worker import doctor
 from worker.errors import (
     CorruptFile,
@@ -25,7 +26,6 @@ from worker.imaging.decode import decode
 from worker.imaging.limits import DecodeLimits
 from worker.imaging.sandbox import DecoderPool, isolation
 
-WAIT_S = 60
 OBEDIENT = str(Path(__file__).with_name("obedient_child.py"))
 
 
@@ -55,17 +55,6 @@ def hostile(tmp_path):
         return path
 
     return make
-
-
-@pytest.fixture
-def film(tmp_path, jpeg):
-    path = tmp_path / "film.jpg"
-    path.write_bytes(jpeg)
-    return path
-
-
-def error_of(pool, path):
-    return pool.submit(path).exception(WAIT_S)
 
 
 # What a film cannot do

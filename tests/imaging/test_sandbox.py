@@ -16,6 +16,7 @@ import cv2
 import numpy as np
 import pytest
 
+from tests.imaging.conftest import WAIT_S, error_of
 from worker.config import Decode
 from worker.errors import (
     DecoderCrashed,
@@ -34,8 +35,6 @@ from worker.imaging.process import DecoderProcess
 from worker.imaging.sandbox import DecoderPool
 from worker.records import PreparedFilm, Reason
 
-WAIT_S = 60
-
 
 @pytest.fixture(scope="module")
 def pool(settings, limits):
@@ -48,17 +47,6 @@ def lone_pool(settings):
     """One child, which has 3 s for a film."""
     with DecoderPool(settings, DecodeLimits(memory_mb=512, timeout_s=3), processes=1) as pool:
         yield pool
-
-
-@pytest.fixture
-def film(tmp_path, jpeg):
-    path = tmp_path / "film.jpg"
-    path.write_bytes(jpeg)
-    return path
-
-
-def error_of(pool, path):
-    return pool.submit(path).exception(WAIT_S)
 
 
 def wait_until(condition):
