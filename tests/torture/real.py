@@ -10,6 +10,7 @@ import shutil
 import signal
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from tests.torture import judge
@@ -20,7 +21,10 @@ from worker.site import init_site
 _SETTINGS = "[watch]\nsettle_s = 0\n[batch]\nsize = 4\nmax_age_s = 0\n[decode]\nprocesses = 1\n"
 _LONGEST_LIFE_S = 120.0
 _LIVES = 20
-_FILMS_PER_TRIAL = 8
+_FILMS_PER_TRIAL = 16
+_STARTS_IN_S = 30.0  # loading the model; only then is there something to be lost
+_AT_WORK_S = 0.8  # about as long as that many films take
+_SHARE_OF_DECODERS = 0.5
 
 
 class RealArena:
@@ -78,9 +82,10 @@ class RealArena:
         """One life cut short; whether it was a decoder that was killed, and not the worker."""
         self.tally.lives += 1
         pid = fork(lambda: _watch(root))
-        time.sleep(rng.uniform(0.3, 4.0))
+        _wait_for_decoders(pid)
+        time.sleep(rng.uniform(0, _AT_WORK_S))
         children = _children(pid)
-        if children and rng.random() < 0.4:
+        if children and rng.random() < _SHARE_OF_DECODERS:
             os.kill(rng.choice(children), signal.SIGKILL)
             self.tally.kills["a decoder"] += 1
             wait_for(pid, _LONGEST_LIFE_S)
@@ -91,12 +96,25 @@ class RealArena:
         return False
 
 
+def _wait_for_decoders(pid: int) -> None:
+    """Wait until the worker has started a decoder, or has ended."""
+    deadline = time.monotonic() + _STARTS_IN_S
+    while not _children(pid) and time.monotonic() < deadline and not _has_ended(pid):
+        time.sleep(0.005)
+
+
+def _has_ended(pid: int) -> bool:
+    """Whether a child of ours has ended; it stays to be waited for."""
+    return os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
+
+
 def _children(pid: int) -> list[int]:
-    try:
-        listed = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
-    except OSError:
-        return []
-    return [int(child) for child in listed]
+    """Processes that any thread of this one has started: decoders are started by their feeders."""
+    children: list[int] = []
+    for task in Path(f"/proc/{pid}/task").glob("*"):
+        with suppress(OSError):
+            children += map(int, (task / "children").read_text().split())
+    return children
 
 
 def _watch(root: Path) -> int:
