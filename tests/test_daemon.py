@@ -14,7 +14,14 @@ import pytest
 from sqlalchemy import text
 
 from tests.ward import Ward, killed_at, names
-from worker.errors import CorruptFile, DecoderCrashed, DecoderUnavailable, SiteBusy, StoreError
+from worker.errors import (
+    CorruptFile,
+    DecoderCrashed,
+    DecoderUnavailable,
+    ShareGone,
+    SiteBusy,
+    StoreError,
+)
 from worker.site import hold_site, holder
 
 
@@ -550,3 +557,22 @@ def test_a_film_in_failed_lost_its_name_to_somebody_and_goes_by_another(ward, mo
     ward.turns(1)
     contents = {path.read_bytes() for path in ward.config.site.done.iterdir()}
     assert contents == {b"1", b"somebody's"}
+
+
+def test_the_worklist_is_not_written_into_a_folder_that_has_lost_its_mark(ward):
+    """A share that went during a turn had its worklist in the bare mount point."""
+    (ward.config.site.reports / ".site").unlink()
+    with pytest.raises(ShareGone):
+        ward.daemon._chores.write_worklist()
+    assert not (ward.config.site.reports / "index.html").exists()
+
+
+def test_no_sidecar_is_written_when_the_share_went_after_the_commit(ward, monkeypatch):
+    ward.screener.errors[b"bad"] = [CorruptFile("broken")]
+    ward.drop(a=b"bad")
+    with killed_at(monkeypatch, "worker.shelves.write_sidecar"):
+        ward.turns()
+    (ward.config.site.reports / ".site").unlink()
+    with pytest.raises(ShareGone):
+        ward.daemon._put_away()
+    assert names(ward.config.site.failed) == []

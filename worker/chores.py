@@ -15,16 +15,20 @@ _PRUNE_EVERY_S = 3600.0
 
 
 class Chores:
-    """Remembers when each was done last. `now` is monotonic seconds; `clock` the time of day."""
+    """Remembers when each was done last. `now` is monotonic seconds; `clock` the time of day.
+
+    `check` raises when the site's folders are not the ones that were marked.
+    """
 
     def __init__(
         self,
         engine: Engine,
         config: Config,
+        check: Callable[[], None],
         now: Callable[[], float],
         clock: Callable[[], datetime],
     ) -> None:
-        self._engine, self._config = engine, config
+        self._engine, self._config, self._check = engine, config, check
         self._now, self._clock = now, clock
         self._worklist_at = float("-inf")
         self._worklist_every_s = _WORKLIST_EVERY_S
@@ -44,6 +48,7 @@ class Chores:
         """Write the worklist if results changed since."""
         if self._worklist_due:
             before = self._now()
+            self._check()
             write_worklist(self._config.site, self._engine, self._clock())
             self._worklist_due = False
             self._worklist_at = self._now()
@@ -55,5 +60,6 @@ class Chores:
         if self._now() < self._prune_at:
             return
         self._prune_at = self._now() + _PRUNE_EVERY_S
+        self._check()
         if prune(self._config, self._engine, self._clock()).anything:
             self._prune_at, self._worklist_due = self._now(), True

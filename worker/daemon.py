@@ -75,7 +75,7 @@ class Daemon:
         self._finished: deque[Item] = deque()  # committed, not yet put away
         self._oldest = 0.0
         self._in_trouble = False  # the last turn did not come to its end
-        self._chores = Chores(engine, config, now, clock)
+        self._chores = Chores(engine, config, check, now, clock)
         self._stop = threading.Event()
         self._wake = threading.Event()
 
@@ -236,6 +236,8 @@ class Daemon:
     def _put_away(self) -> None:
         """Move finished files out of work/; one that somebody holds open waits."""
         held = []
+        if self._finished:
+            self._check()
         while self._finished:
             try:
                 self._shelves.put_away(self._finished[0])
@@ -251,7 +253,6 @@ class Daemon:
         """Leave everything that is committed in its place, and the worklist true."""
         self._pulse.beat("stopping")
         self._aside.abandon()
-        self._check()
         self._put_away()
         self._chores.write_worklist()
 
@@ -267,7 +268,6 @@ class Daemon:
 
     def _prune(self) -> None:
         with suppress(*TROUBLES):  # the next turn meets it too, and pauses
-            self._check()
             self._chores.prune()
 
     def _until_it_works(self, step: Callable[[], _Result]) -> _Result | None:
