@@ -14,8 +14,8 @@ setup: .venv/installed  ## The program in .venv: .venv/bin/screen
 demo: .venv/demo  ## Screen 17 real films in a fresh site, demo-site/, and show the results
 	$(BIN)/python demo/demo.py demo-site
 
-test: .venv/test  ## All tests
-	$(BIN)/pytest
+test: .venv/test  ## All tests, a worker a core
+	OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses auto --dist loadfile
 
 lint: .venv/lint  ## Style
 	$(BIN)/ruff check .

@@ -576,3 +576,13 @@ def test_no_sidecar_is_written_when_the_share_went_after_the_commit(ward, monkey
     with pytest.raises(ShareGone):
         ward.daemon._put_away()
     assert names(ward.config.site.failed) == []
+
+
+def test_what_was_half_written_when_the_share_went_is_gone_after_the_trouble(ward):
+    """It stayed in pictures/ until the worker was started again."""
+    ward.drop(a=b"1")
+    ward.turns()
+    (ward.config.site.reports / "pictures" / ".screen-half.tmp").write_bytes(b"half")
+    ward.daemon._in_trouble = True
+    ward.turns(1)
+    assert not list((ward.config.site.reports / "pictures").glob(".screen-*"))

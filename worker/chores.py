@@ -48,7 +48,6 @@ class Chores:
         """Write the worklist if results changed since."""
         if self._worklist_due:
             before = self._now()
-            self._check()
             write_worklist(self._config.site, self._engine, self._clock())
             self._worklist_due = False
             self._worklist_at = self._now()

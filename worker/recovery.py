@@ -30,10 +30,11 @@ class TakenUp:
 
 
 def take_up(site: Site, engine: Engine) -> TakenUp:
-    """Find what is left to do in work/ and in the database. Again is harmless.
+    """Find what is left to do in work/ and in the database, remove half-written files.
 
-    Raises OSError or StoreError.
+    Again is harmless. Raises OSError or StoreError.
     """
+    remove_half_written(site)
     taken = TakenUp()
     waiting = {item.found.claim: item for item in waiting_files(engine, INBOX)}
     for folder in sorted(path for path in site.work.iterdir() if path.is_dir()):
@@ -43,13 +44,18 @@ def take_up(site: Site, engine: Engine) -> TakenUp:
     return taken
 
 
+def remove_half_written(site: Site) -> None:
+    """Remove what a kill, or a share that went, left of files that were being written."""
+    for folder in [*report_folders(site), site.failed, site.work]:
+        remove_temporary(folder)
+
+
 def tidy(site: Site, engine: Engine, alive: Callable[[], None] = lambda: None) -> None:
     """Remove half-written files, render pages that are missing or cut short. Again is harmless.
 
     `alive` is called after each page. Raises OSError or StoreError.
     """
-    for folder in [*report_folders(site), site.failed, site.work]:
-        remove_temporary(folder)
+    remove_half_written(site)
     broken = broken_pages(site, engine)
     without = 0
     for screening_id in broken:

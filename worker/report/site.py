@@ -14,6 +14,7 @@ from worker.config import Site
 from worker.failpoints import reach
 from worker.filesystem import sync_folder, write_atomic
 from worker.intake.found import INBOX
+from worker.marks import require_this_site
 from worker.report.pages import film_page, worklist_pages
 from worker.report.view import FilmView, ModelFacts, RunView, WorklistRow
 from worker.store import queries
@@ -91,7 +92,11 @@ def make_folders(site: Site) -> None:
 
 
 def render_again(site: Site, engine: Engine, ids: Iterable[int]) -> list[int]:
-    """Render the pages of these screenings from the database; return those without a picture."""
+    """Render the pages of these screenings from the database; return those without a picture.
+
+    Raises ShareGone when reports/ is not the folder that was marked.
+    """
+    require_this_site(site, engine)
     without = []
     for screening_id in ids:
         stored = queries.stored_screening(engine, screening_id)
@@ -144,7 +149,8 @@ def _is_whole(page: Path) -> bool:
 def write_worklist(site: Site, engine: Engine, now: datetime) -> Path:
     """Render the worklist from the database; return the page to open.
 
-    Pages that no longer exist, because there are fewer rows, are removed.
+    Pages that no longer exist, because there are fewer rows, are removed. Raises ShareGone when
+    reports/ is not the folder that was marked.
     """
     with _alone(site):
         return _write_worklist(site, engine, now)
@@ -169,6 +175,7 @@ def _write_worklist(site: Site, engine: Engine, now: datetime) -> Path:
         model_facts(card) if card else None,
         now,
     )
+    require_this_site(site, engine)  # only now: rendering takes its time, and the share may go
     for name, html in pages.items():
         write_atomic(site.reports / name, html.encode("utf-8"), int(site.file_mode, 8))
     for old in site.reports.glob("worklist-*.html"):
