@@ -2,6 +2,7 @@
 
 PYTHON ?= python3
 BIN := .venv/bin
+PIPELINE := worker/pipeline.py,worker/admission.py,worker/decoding.py,worker/aside.py
 PIP := $(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
 .PHONY: help setup demo test lint types audit coverage check bench heatmaps torture fuzz clean
@@ -30,9 +31,10 @@ audit: .venv/audit  ## Known vulnerabilities of what is pinned; AUDIT=optional w
 coverage: .venv/test  ## Branches that the tests of intake, imaging, store and pipeline take: 95% each
 	$(BIN)/coverage erase
 	$(BIN)/coverage run -m pytest -q -m "not gpu" tests/intake tests/imaging tests/store \
-		tests/test_pipeline.py tests/test_daemon.py tests/test_backfill.py tests/test_stateful.py
+		tests/operators tests/test_pipeline.py tests/test_aside.py tests/test_daemon.py \
+		tests/test_backfill.py tests/test_stateful.py
 	$(BIN)/coverage combine -q
-	for part in 'worker/intake/*' 'worker/imaging/*' 'worker/store/*' worker/pipeline.py; do \
+	for part in 'worker/intake/*' 'worker/imaging/*' 'worker/store/*' $(PIPELINE); do \
 		$(BIN)/coverage report --fail-under=95 --include="$$part" || exit 1; done
 
 check: lint types audit test  ## Everything that must be green
