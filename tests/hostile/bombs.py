@@ -41,8 +41,9 @@ def bombs() -> list[Bomb]:
 
 
 def tiring_bombs() -> list[Bomb]:
-    """Bombs that cost a decoder all the time it may have, three times over."""
-    return [Bomb("jpeg-20000-large-scans.jpg", _many_scans(8000, 20_000), TIRING)]
+    """Bombs within every limit that may cost a decoder all its time or memory, three times over."""
+    outcomes = (*TIRING, SCREENED, TOO_LARGE)
+    return [Bomb("jpeg-90-large-scans.jpg", _many_scans(9900, 90), outcomes)]
 
 
 def plant_special(folder: Path) -> dict[str, tuple[str, ...]]:
@@ -81,6 +82,7 @@ def _rasters() -> list[Bomb]:
         Bomb("jpeg-304-bytes.jpg", tiny_jpeg(7789, 56_321), (TOO_LARGE,)),
         Bomb("jpeg-65500-squared.jpg", tiny_jpeg(65_500, 65_500), (TOO_LARGE,)),
         Bomb("jpeg-9000-squared.jpg", tiny_jpeg(9000, 9000), (SCREENED, CORRUPT, TOO_LARGE)),
+        Bomb("jpeg-20000-large-scans.jpg", _many_scans(8000, 20_000), (CORRUPT,)),
         Bomb("jpeg-100000-scans.jpg", _many_scans(256, 100_000), (TRUNCATED, CORRUPT, SCREENED)),
         Bomb("jpeg-only-segments.jpg", b"\xff\xd8" + b"\xff\xfe\0\2" * 200_000 + b"\xff\xd9",
              (CORRUPT, TRUNCATED)),
