@@ -228,7 +228,7 @@ def test_a_share_that_fails_blames_no_film(archivist, archive, monkeypatch):
     def gone(*_):
         raise OSError(errno.ESTALE, "Stale file handle")
 
-    monkeypatch.setattr("worker.admission.open_film", gone)
+    monkeypatch.setattr("worker.filesystem.open_film", gone)
     with pytest.raises(OSError, match="Stale"):
         archivist.run(archive)
     monkeypatch.undo()

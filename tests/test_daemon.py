@@ -449,16 +449,16 @@ def test_a_second_worker_is_refused_with_the_process_that_holds_the_site(real_si
 
 def test_a_bad_sector_under_one_film_stops_no_other(ward, monkeypatch):
     """Its EIO was met again and again, and intake paused for ever."""
-    from worker import admission
+    from worker import filesystem
 
-    real = admission.open_film
+    real = filesystem.open_film
 
     def sick(path, max_bytes):
         if path.read_bytes() == b"sick":
             raise OSError(errno.EIO, "Input/output error", str(path))
         return real(path, max_bytes)
 
-    monkeypatch.setattr(admission, "open_film", sick)
+    monkeypatch.setattr(filesystem, "open_film", sick)
     ward.drop(a=b"1", b=b"sick", c=b"2")
     for _ in range(5):
         with contextlib.suppress(OSError):
@@ -473,7 +473,7 @@ def test_a_share_that_cannot_be_read_at_all_blames_no_film(ward, monkeypatch):
 
     ward.drop(a=b"1")
     with monkeypatch.context() as trouble:
-        trouble.setattr("worker.admission.open_film", gone)
+        trouble.setattr("worker.filesystem.open_film", gone)
         trouble.setattr("worker.admission.works", lambda _folder: False)
         for _ in range(5):
             with contextlib.suppress(OSError):

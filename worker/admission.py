@@ -1,14 +1,12 @@
 """Let a recorded file into the pipeline: its SHA-256, or why it may not be decoded."""
 
 import errno
-import hashlib
 import os
 from collections import Counter
-from pathlib import Path
 
 from worker.config import Config
 from worker.errors import FilmError, Quarantined, UnreadableFile
-from worker.filesystem import open_film, works
+from worker.filesystem import sha256_of, works
 from worker.store.work import Item
 
 _WORKER_CRASHES_LIMIT = 5  # of the whole worker, with this film in hand, of itself; not kills
@@ -29,7 +27,7 @@ class Admission:
         Raises OSError when the disk or the share refuses: no film is to blame then.
         """
         try:
-            sha256 = sha256_of(item.found.path, self._config.decode.max_file_mb)
+            sha256 = sha256_of(item.found.path, self._config.decode.max_file_mb << 20)
         except FilmError as error:
             return None, error
         except OSError as error:
@@ -61,9 +59,3 @@ class Admission:
             return True
         self._refusals[item.id] += 1
         return self._refusals[item.id] >= _REFUSALS and works(self._config.site.work)
-
-
-def sha256_of(path: Path, max_file_mb: int) -> str:
-    """SHA-256 of a film. Raises as `worker.filesystem.open_film` does."""
-    with open_film(path, max_file_mb << 20) as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from worker.admission import sha256_of
 from worker.decoding import require_unchanged
 from worker.errors import FilmError
+from worker.filesystem import sha256_of
 from worker.records import PreparedFilm, Record
 from worker.screening import Screener
 
@@ -50,7 +50,7 @@ def classify(
 def _begin(screener: Screener, path: Path, max_file_mb: int) -> _Pending:
     where = path.resolve()  # a link comes here only if somebody named it
     try:
-        sha256 = sha256_of(where, max_file_mb)
+        sha256 = sha256_of(where, max_file_mb << 20)
     except FilmError as error:
         unread: Future[PreparedFilm] = Future()
         unread.set_exception(error)

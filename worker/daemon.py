@@ -23,7 +23,7 @@ from worker.intake.inbox import Inbox, Look
 from worker.intake.watch import Watcher
 from worker.patience import TROUBLES, until_it_works
 from worker.pipeline import Pipeline
-from worker.recovery import take_up, tidy
+from worker.recovery import remove_half_written, take_up, tidy
 from worker.shelves import Shelves
 from worker.store.outcomes import Outcome
 from worker.store.work import Item, record, release
@@ -121,9 +121,8 @@ class Daemon:
     def recover(self) -> None:
         """Take up what an earlier worker left: waiting files, claims, moves and pages."""
         self._pulse.beat("starting")
-        self._check()
-        settle_interrupted(self._config.site, self._engine, self._clock())
         self._take_up()
+        settle_interrupted(self._config.site, self._engine, self._clock())
         tidy(self._config.site, self._engine, lambda: self._pulse.beat("starting"))
 
     def _take_up(self) -> None:
@@ -145,6 +144,7 @@ class Daemon:
         self._check()
         if self._in_trouble:
             self._take_up()
+            remove_half_written(self._config.site)
         self._put_away()
         if self._in_trouble:
             self._record()
@@ -236,9 +236,8 @@ class Daemon:
     def _put_away(self) -> None:
         """Move finished files out of work/; one that somebody holds open waits."""
         held = []
-        if self._finished:
-            self._check()
         while self._finished:
+            self._check()
             try:
                 self._shelves.put_away(self._finished[0])
             except OSError as error:

@@ -2,6 +2,7 @@
 
 import ctypes
 import errno
+import hashlib
 import os
 import stat
 import tempfile
@@ -79,6 +80,12 @@ def open_film(path: Path, max_bytes: int) -> BufferedReader:
     if not stat.S_ISREG(status.st_mode):
         raise UnreadableFile("not a regular file")
     raise TooLarge(f"the file is larger than {max_bytes >> 20} MiB ([decode] max_file_mb)")
+
+
+def sha256_of(path: Path, max_bytes: int) -> str:
+    """SHA-256 of a film's content. Raises as `open_film` does."""
+    with open_film(path, max_bytes) as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def works(folder: Path) -> bool:

@@ -96,7 +96,6 @@ class Pipeline:
             self._look_again(batch)
             films, rest = self._decoding.gather(batch, patient=patient)
             reach("batch-decoded")
-            self._check()
             items = [batch.decoding[sha256][0] for sha256 in films]
             files = [item.found.file for item in items]
             answers = self._screener.answer(list(films.values()), files, list(films))
@@ -134,8 +133,10 @@ class Pipeline:
             picture_name(str(a.record.sha256), self._screener.identity): a.film.picture
             for a in answers
         }
+        self._check()  # not before predicting: that takes its time, and the share may go
         write_pictures(site, pictures)
         for answer in answers:
+            self._check()
             write_page(site, self._view(answer, now))
         reach("pages-written")
 

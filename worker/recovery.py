@@ -30,11 +30,10 @@ class TakenUp:
 
 
 def take_up(site: Site, engine: Engine) -> TakenUp:
-    """Find what is left to do in work/ and in the database, remove half-written files.
+    """Find what is left to do in work/ and in the database. Again is harmless.
 
-    Again is harmless. Raises OSError or StoreError.
+    Raises OSError or StoreError.
     """
-    remove_half_written(site)
     taken = TakenUp()
     waiting = {item.found.claim: item for item in waiting_files(engine, INBOX)}
     for folder in sorted(path for path in site.work.iterdir() if path.is_dir()):
@@ -53,18 +52,15 @@ def remove_half_written(site: Site) -> None:
 def tidy(site: Site, engine: Engine, alive: Callable[[], None] = lambda: None) -> None:
     """Remove half-written files, render pages that are missing or cut short. Again is harmless.
 
-    `alive` is called after each page. Raises OSError or StoreError.
+    `alive` is called before each page. Raises OSError or StoreError.
     """
     remove_half_written(site)
     broken = broken_pages(site, engine)
-    without = 0
-    for screening_id in broken:
-        without += len(render_again(site, engine, [screening_id]))
-        alive()
+    without = render_again(site, engine, broken, alive)
     if broken:
-        log.warning("rendered pages again", extra={"pages": len(broken) - without})
+        log.warning("rendered pages again", extra={"pages": len(broken) - len(without)})
     if without:
-        log.warning("pages lack their picture", extra={"pages": without})
+        log.warning("pages lack their picture", extra={"pages": len(without)})
     reach("recovery-tidied")
 
 

@@ -9,7 +9,6 @@ The database says first that a film or report is removed; then its files are unl
 leaves between the two is unlinked by the next look.
 """
 
-import hashlib
 import logging
 import os
 import shutil
@@ -24,7 +23,7 @@ from sqlalchemy import Engine
 
 from worker import config as settings
 from worker.errors import FilmError
-from worker.filesystem import open_film, sync_folder
+from worker.filesystem import sha256_of, sync_folder
 from worker.store.removals import (
     Day,
     StoredFilm,
@@ -225,8 +224,7 @@ def _is_still(path: Path, status: os.stat_result, film: StoredFilm) -> bool:
     if status.st_mtime_ns == film.mtime_ns:
         return True
     try:
-        with open_film(path, film.size) as file:
-            return hashlib.file_digest(file, "sha256").hexdigest() == film.sha256
+        return sha256_of(path, film.size) == film.sha256
     except FilmError:
         return False
 

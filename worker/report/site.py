@@ -2,7 +2,7 @@
 
 import fcntl
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
@@ -91,14 +91,18 @@ def make_folders(site: Site) -> None:
             sync_folder(folder.parent)
 
 
-def render_again(site: Site, engine: Engine, ids: Iterable[int]) -> list[int]:
+def render_again(
+    site: Site, engine: Engine, ids: Iterable[int], alive: Callable[[], None] = lambda: None
+) -> list[int]:
     """Render the pages of these screenings from the database; return those without a picture.
 
-    Raises ShareGone when reports/ is not the folder that was marked.
+    `alive` is called before each. Raises ShareGone when reports/ is not the folder that was marked.
     """
-    require_this_site(site, engine)
+    check = require_this_site(site, engine)
     without = []
     for screening_id in ids:
+        alive()
+        check()
         stored = queries.stored_screening(engine, screening_id)
         try:
             picture = (site.reports / stored.picture).read_bytes()
