@@ -20,7 +20,15 @@ from models.cards import (
     WeightsFile,
 )
 from worker.errors import FilmError
-from worker.records import Answered, Decision, PreparedFilm, Record, Tags
+from worker.records import (
+    Answered,
+    Decision,
+    Examined,
+    Prediction,
+    PreparedFilm,
+    Record,
+    Tags,
+)
 
 SMALL_PX = 96  # input of the test model: the network runs in milliseconds
 
@@ -63,30 +71,30 @@ class StandInScreener:
         self.decoded: list[str] = []
         self.answered: list[list[str]] = []
 
-    def decode(self, path: Path) -> "Future[PreparedFilm]":
+    def examine(self, path: Path) -> "Future[Examined]":
         """Any content is a film, unless `errors` says otherwise."""
         self.decoded.append(path.name)
-        future: Future[PreparedFilm] = Future()
+        future: Future[Examined] = Future()
         content = path.read_bytes()
         errors = self.errors.get(content, [None])
         error = errors.pop(0) if len(errors) > 1 else errors[0]
         if error is None:
-            future.set_result(prepared_film(content))
+            future.set_result(examined_film(content))
         else:
             future.set_exception(error)
         return future
 
     def answer(self, films, files, contents):
-        """The first byte of the SHA-256 is the probability."""
+        """The probability of each film decides."""
         if films:
             self.answered.append(list(files))
         return [
-            Answered(self._record(file, sha256), film, np.full((3, 3), 0.5, np.float32))
-            for film, file, sha256 in zip(films, files, contents, strict=True)
+            Answered(self._record(file, each), each.film, each.prediction.evidence)
+            for each, file, _ in zip(films, files, contents, strict=True)
         ]
 
-    def _record(self, file: str, sha256: str) -> Record:
-        probability = int(sha256[:2], 16) / 255
+    def _record(self, file: str, examined: Examined) -> Record:
+        probability, sha256 = examined.prediction.probability, examined.film.sha256
         above = probability >= self.card.decision.threshold
         return Record(
             file=file,
@@ -112,3 +120,10 @@ def prepared_film(content: bytes) -> PreparedFilm:
     pixels = np.zeros((SMALL_PX, SMALL_PX), np.float32)
     sha256 = hashlib.sha256(content).hexdigest()
     return PreparedFilm(sha256, pixels, picture.tobytes(), "JPEG", 8, 8, Tags(), (), None)
+
+
+def examined_film(content: bytes) -> Examined:
+    """What decoder and network would make of some content: its SHA-256's first byte decides."""
+    film = prepared_film(content)
+    probability = int(film.sha256[:2], 16) / 255
+    return Examined(film, Prediction(probability, np.full((3, 3), 0.5, np.float32), 0.25, 0.25))

@@ -5,7 +5,7 @@ from concurrent.futures import Future
 
 import pytest
 
-from tests.standin import prepared_film
+from tests.standin import examined_film
 from tests.ward import Ward
 from worker.errors import DecoderCrashed, DecoderTimeout
 from worker.site import hold_site
@@ -22,7 +22,7 @@ def ward(quick_site, screener, noon, monkeypatch):
 @pytest.fixture
 def hanging(ward, monkeypatch):
     """Decoders of `slow` films do not answer: their futures, in the order they were asked for."""
-    futures, decode = [], ward.screener.decode
+    futures, decode = [], ward.screener.examine
 
     def hang(path):
         if path.read_bytes() != b"slow":
@@ -30,7 +30,7 @@ def hanging(ward, monkeypatch):
         futures.append(Future())
         return futures[-1]
 
-    monkeypatch.setattr(ward.screener, "decode", hang)
+    monkeypatch.setattr(ward.screener, "examine", hang)
     return futures
 
 
@@ -42,7 +42,7 @@ def test_a_film_that_hangs_holds_up_neither_its_batch_nor_later_ones(ward, hangi
     ward.turns()
     states = {"a": "screened", "b": "attempted", "c": "screened", "later": "screened"}
     assert ward.states() == states
-    hanging[0].set_result(prepared_film(b"slow"))
+    hanging[0].set_result(examined_film(b"slow"))
     ward.turns(1)
     assert ward.states() == states | {"b": "screened"}
     assert len(list(ward.config.site.done.iterdir())) == 4
@@ -73,7 +73,7 @@ def test_the_twin_of_a_film_that_hangs_is_screened_once_with_it(ward, hanging):
     ward.drop(twin=b"slow")
     ward.turns()
     for future in hanging:
-        future.set_result(prepared_film(b"slow"))
+        future.set_result(examined_film(b"slow"))
     ward.turns(1)
     assert Counter(ward.states().values()) == {"screened": 1, "duplicate": 1}
     assert ward.column("SELECT count(*) FROM screenings") == [1]
@@ -89,7 +89,7 @@ def test_a_stop_does_not_wait_for_it_and_blames_it_for_nothing(ward, hanging):
     ward.restart()
     ward.daemon.recover()
     ward.turns(1)
-    hanging[-1].set_result(prepared_film(b"slow"))
+    hanging[-1].set_result(examined_film(b"slow"))
     ward.turns(1)
     assert ward.states() == {"a": "screened"}
 
@@ -106,7 +106,7 @@ def test_trouble_while_it_hangs_loses_nothing(ward, hanging, monkeypatch):
         with pytest.raises(OSError, match="No space"):
             ward.turns()
     ward.turns(1)
-    hanging[-1].set_result(prepared_film(b"slow"))
+    hanging[-1].set_result(examined_film(b"slow"))
     ward.turns(2)
     assert ward.states() == {"a": "screened", "b": "screened", "c": "screened"}
     assert ward.column("SELECT sum(strikes) + sum(worker_deaths) FROM files") == [0]

@@ -209,14 +209,14 @@ def test_what_is_broken_in_itself_is_not_tried_again(archivist, archive):
 
 def test_a_film_that_changes_between_hash_and_decoding_is_not_screened(archivist, archive):
     """Its score was once stored under the hash of other bytes."""
-    path, decode = archive / "0.jpg", archivist.screener.decode
+    path, decode = archive / "0.jpg", archivist.screener.examine
 
     def written_meanwhile(film):
         if film == path:
             path.write_bytes(b"more")
         return decode(film)
 
-    archivist.screener.decode = written_meanwhile
+    archivist.screener.examine = written_meanwhile
     archivist.run(archive)
     (failed,) = (each for each in archivist.outcomes if isinstance(each, Failed))
     assert failed.error.slug == "changed-file"

@@ -200,13 +200,13 @@ def test_a_film_beyond_the_limit_is_not_even_read(bench, monkeypatch):
 def test_an_attempt_is_counted_before_a_byte_is_decoded(bench, monkeypatch):
     items = bench.items(a=b"1")
     attempts = []
-    decode = bench.screener.decode
+    decode = bench.screener.examine
 
     def watched(path):
         attempts.extend(bench.column("SELECT attempts FROM files"))
         return decode(path)
 
-    monkeypatch.setattr(bench.screener, "decode", watched)
+    monkeypatch.setattr(bench.screener, "examine", watched)
     bench.screen(items)
     assert attempts == [1]
 
@@ -264,7 +264,7 @@ def test_a_full_disk_leaves_nothing_committed_and_a_retry_succeeds(bench, monkey
 def test_decoders_that_do_not_start_blame_no_film(bench, monkeypatch):
     failing = Future()
     failing.set_exception(DecoderUnavailable("the decoder processes do not start"))
-    monkeypatch.setattr(bench.screener, "decode", lambda _: failing)
+    monkeypatch.setattr(bench.screener, "examine", lambda _: failing)
     with pytest.raises(DecoderUnavailable):
         bench.screen(bench.items(a=b"1"))
     assert bench.column("SELECT count(*) FROM failures") == [0]

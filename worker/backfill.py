@@ -42,7 +42,7 @@ def backfill(
             if items[0].worker_deaths:  # quite alone, so that no other film is blamed
                 _finish_all(started, aside)
             started.append(pipeline.start(items))
-            if items[0].worker_deaths or len(started) == 2:  # else one is decoded meanwhile
+            if items[0].worker_deaths or len(started) == pipeline.batches_under_way:
                 aside.finish(started.popleft())
                 aside.finish_decoded()
         _finish_all(started, aside)

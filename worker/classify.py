@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from worker.decoding import require_unchanged
 from worker.errors import FilmError
 from worker.filesystem import sha256_of
-from worker.records import PreparedFilm, Record
+from worker.records import Examined, PreparedFilm, Record
 from worker.screening import Screener
 
 
@@ -30,7 +30,7 @@ class Classified:
 class _Pending:
     path: Path
     sha256: str | None  # None if the file could not be read; then the future says why
-    future: Future[PreparedFilm]
+    future: Future[Examined]
 
 
 def classify(
@@ -52,19 +52,20 @@ def _begin(screener: Screener, path: Path, max_file_mb: int) -> _Pending:
     try:
         sha256 = sha256_of(where, max_file_mb << 20)
     except FilmError as error:
-        unread: Future[PreparedFilm] = Future()
+        unread: Future[Examined] = Future()
         unread.set_exception(error)
         return _Pending(path, None, unread)
-    return _Pending(path, sha256, screener.decode(where))
+    return _Pending(path, sha256, screener.examine(where))
 
 
 def _finish(screener: Screener, batch: list[_Pending]) -> Iterator[Classified]:
-    films: dict[int, PreparedFilm] = {}
+    films: dict[int, Examined] = {}
     errors: dict[int, FilmError] = {}
     for index, pending in enumerate(batch):
         try:
-            film = pending.future.result()
-            films[index] = require_unchanged(film, str(pending.sha256))
+            examined = pending.future.result()
+            require_unchanged(examined.film, str(pending.sha256))
+            films[index] = examined
         except FilmError as error:
             errors[index] = error
     answers = screener.answer(

@@ -189,7 +189,7 @@ class Daemon:
         return [item for item in self._queue if item.id not in aside]
 
     def _screen(self) -> None:
-        """Screen the queue; the next batch is being decoded while one is predicted."""
+        """Screen the queue; the next batches are decoded and predicted while one is written."""
         started: deque[Started] = deque()
         ahead = self._ahead()
         self._pulse.beat("working")
@@ -205,13 +205,13 @@ class Daemon:
                 self._pipeline.abandon(batch)
 
     def _may_start(self, ahead: list[Item], started: deque[Started]) -> bool:
-        """Whether another batch may be decoded now: two at a time, a troubled film quite alone."""
+        """Whether another batch may be started now; a troubled film goes quite alone."""
         if not ahead or self._stop.is_set():
             return False
         troubled = ahead[0].worker_deaths or any(batch.is_troubled for batch in started)
         if troubled and not started:
             self._aside.finish_all()
-        return len(started) < (1 if troubled else 2)
+        return len(started) < (1 if troubled else self._pipeline.batches_under_way)
 
     def _next_batch(self, ahead: list[Item]) -> list[Item]:
         """Take the next films; one that was in hand when a worker died goes alone."""

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from sqlalchemy import Engine
 
 from worker.errors import ChangedFile, FilmError, Quarantined
-from worker.records import PreparedFilm
+from worker.records import Examined, PreparedFilm
 from worker.store.work import Item, add_strike
 
 if TYPE_CHECKING:  # torch is for whoever makes the screener
@@ -31,7 +31,7 @@ class Started:
     contents: dict[int, str] = field(default_factory=dict)  # item id → SHA-256
     errors: dict[int, FilmError] = field(default_factory=dict)  # item id → why it failed
     known: set[str] = field(default_factory=set)  # contents screened before
-    decoding: dict[str, tuple[Item, Future[PreparedFilm]]] = field(default_factory=dict)
+    decoding: dict[str, tuple[Item, Future[Examined]]] = field(default_factory=dict)
 
     def of_content(self, sha256: str) -> list[int]:
         """Ids of the items that have this content."""
@@ -74,17 +74,17 @@ class Decoding:
         for item in batch.items:
             sha256 = None if item.id in batch.errors else batch.contents.get(item.id)
             if sha256 and not (sha256 in batch.known or sha256 in batch.decoding or sha256 in skip):
-                batch.decoding[sha256] = (item, self._screener.decode(item.found.path))
+                batch.decoding[sha256] = (item, self._screener.examine(item.found.path))
 
     def gather(
         self, batch: Started, *, patient: bool
-    ) -> tuple[dict[str, PreparedFilm], Started | None]:
+    ) -> tuple[dict[str, Examined], Started | None]:
         """Films by content, and a batch of what keeps others waiting, unless we are patient.
 
         What could not be decoded goes to the batch's errors. A film that lags behind the others, or
         took its decoder down and is tried again, keeps others waiting.
         """
-        films: dict[str, PreparedFilm] = {}
+        films: dict[str, Examined] = {}
         waiting, late, idle = set(batch.decoding), set[str](), 0
         while waiting and (patient or idle < _LAGS_AFTER):
             futures = {batch.decoding[sha256][1] for sha256 in waiting}
@@ -100,17 +100,19 @@ class Decoding:
         in_order = {sha256: films[sha256] for sha256 in batch.decoding if sha256 in films}
         return in_order, batch.split_off(waiting | late)
 
-    def _take(self, batch: Started, sha256: str, films: dict[str, PreparedFilm]) -> bool:
+    def _take(self, batch: Started, sha256: str, films: dict[str, Examined]) -> bool:
         """Take what a decoder has brought; false if the film is being tried again."""
         item, future = batch.decoding[sha256]
         try:
-            films[sha256] = require_unchanged(future.result(), sha256)
+            examined = future.result()
+            require_unchanged(examined.film, sha256)
+            films[sha256] = examined
             return True
         except FilmError as error:
             if error.is_strike:
                 item = self._strike(item, error)
                 if item.strikes < self._strikes:
-                    batch.decoding[sha256] = (item, self._screener.decode(item.found.path))
+                    batch.decoding[sha256] = (item, self._screener.examine(item.found.path))
                     return False
                 last = Quarantined(f"after {item.strikes} strikes: {error}")
                 last.__cause__, error = error, last
@@ -126,8 +128,7 @@ class Decoding:
         return item
 
 
-def require_unchanged(film: PreparedFilm, sha256: str) -> PreparedFilm:
-    """The film, if it was decoded from the bytes that were hashed; else raises ChangedFile."""
+def require_unchanged(film: PreparedFilm, sha256: str) -> None:
+    """Raise ChangedFile for a film that was not decoded from the bytes that were hashed."""
     if film.sha256 != sha256:
         raise ChangedFile("the file changed while it was read: feed it in again when it is whole")
-    return film

@@ -18,7 +18,7 @@ FAILPOINTS = (
     "strike-counted",  # committed after a decoder died
     "batch-decoded",
     "batch-answered",
-    "file-created",  # write_atomic: temporary file, empty
+    "file-created",  # write_all_atomic: temporary file, empty
     "file-written",
     "file-synced",
     "file-renamed",  # under its final name

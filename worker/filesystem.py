@@ -6,7 +6,7 @@ import hashlib
 import os
 import stat
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from io import BufferedReader
@@ -105,22 +105,39 @@ def write_atomic(path: Path, data: bytes, mode: int, *, sync: bool = False) -> N
     With `sync` the content is on the disk before the rename; the folder is the caller's.
     Raises OSError.
     """
-    descriptor, temporary = tempfile.mkstemp(_TEMPORARY_SUFFIX, _TEMPORARY_PREFIX, path.parent)
+    write_all_atomic({path: data}, mode, sync=sync)
+
+
+def write_all_atomic(files: Mapping[Path, bytes], mode: int, *, sync: bool = False) -> None:
+    """`write_atomic` of several files: all are written, then synced together, then renamed."""
+    temporary: dict[Path, Path] = {}
     try:
-        with os.fdopen(descriptor, "wb") as file:
-            os.fchmod(descriptor, mode)
-            reach("file-created")
-            file.write(data)
-            file.flush()
+        for path, data in files.items():
+            descriptor, name = tempfile.mkstemp(_TEMPORARY_SUFFIX, _TEMPORARY_PREFIX, path.parent)
+            temporary[path] = Path(name)
+            with os.fdopen(descriptor, "wb") as file:
+                os.fchmod(descriptor, mode)
+                reach("file-created")
+                file.write(data)
             reach("file-written")
-            if sync:
-                os.fsync(descriptor)
-                reach("file-synced")
-        Path(temporary).replace(path)
-        reach("file-renamed")
+        if sync:
+            _sync_files(list(temporary.values()))
+            reach("file-synced")
+        for path in files:
+            temporary.pop(path).replace(path)
+            reach("file-renamed")
     except BaseException:
-        Path(temporary).unlink(missing_ok=True)
+        for left in temporary.values():
+            left.unlink(missing_ok=True)
         raise
+
+
+def _sync_files(paths: Sequence[Path]) -> None:
+    if len(paths) == 1:
+        _sync(paths[0], os.O_NOFOLLOW)
+        return
+    with ThreadPoolExecutor(_SYNCS_AT_ONCE) as pool:
+        list(pool.map(lambda path: _sync(path, os.O_NOFOLLOW), paths))
 
 
 def remove_temporary(folder: Path) -> None:

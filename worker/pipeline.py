@@ -1,15 +1,18 @@
 """The way of a batch: hash, count, decode, predict, decide, write, commit. The protocol lives here.
 
-`start` counts the attempt in the database and begins to decode; `finish` waits, predicts, writes
-pictures and pages, and commits all results of the batch in one transaction. A caller may start the
-next batch before it finishes this one. Moving sources away is the caller's, after `finish`.
+`start` counts the attempt in the database and begins to decode and to predict; `finish` waits,
+decides, writes pictures and pages, and commits all results of the batch in one transaction. A
+caller may have `batches_under_way` started: while one is written, others are decoded and predicted.
+Moving sources away is the caller's, after `finish`.
 """
 
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
+from math import ceil
 from typing import TYPE_CHECKING
 
 from sqlalchemy import Engine
@@ -29,6 +32,8 @@ if TYPE_CHECKING:  # torch is for whoever makes the screener
     from worker.screening import Screener
 
 log = logging.getLogger(__name__)
+
+_FILMS_PER_CORE = 4  # under way beside two batches: one being decoded, some waiting to be predicted
 
 NameFor = Callable[[Item, bool], str | None]
 
@@ -58,6 +63,8 @@ class Pipeline:
         self._check, self._name_for, self._clock = check, name_for, clock
         self._decoding = Decoding(engine, screener, config.decode.strikes, alive)
         self._in_flight: set[str] = set()
+        cores = len(os.sched_getaffinity(0))
+        self.batches_under_way = 2 + ceil(_FILMS_PER_CORE * cores / config.batch.size)
         self._admission = Admission(config)
 
     def start(self, items: Sequence[Item]) -> Started:

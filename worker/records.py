@@ -123,6 +123,29 @@ class PreparedFilm:
 
 
 @dataclass(frozen=True)
+class Prediction:
+    """What the network says of one film.
+
+    `probability` is calibrated; `evidence` is float32 (h, w), each cell's part in the calibrated
+    log-odds (see `models.explain`); `guard_score` and `not_chest_score` are in [0, 1], 0.5 at the
+    guard's own limits.
+    """
+
+    probability: float
+    evidence: NDArray[np.float32]
+    guard_score: float
+    not_chest_score: float
+
+
+@dataclass(frozen=True)
+class Examined:
+    """A decoded film and what the network says of it; nothing is decided yet."""
+
+    film: PreparedFilm
+    prediction: Prediction
+
+
+@dataclass(frozen=True)
 class Record:
     """One record everywhere: `classify --json`, `query --json`, CSV columns, report pages.
 

@@ -7,8 +7,6 @@ from concurrent.futures import Future
 from functools import cached_property
 from pathlib import Path
 
-import numpy as np
-
 from models.cards import Card
 from models.registry import find_model, load_model
 from worker.config import Config
@@ -18,8 +16,9 @@ from worker.imaging.prepare import PREPARE_VERSION
 from worker.imaging.sandbox import DecoderPool
 from worker.inference.decide import decide
 from worker.inference.engine import Engine
+from worker.inference.predictor import Predictor
 from worker.labels import LABELS
-from worker.records import Answered, Decision, PreparedFilm, Record
+from worker.records import Answered, Decision, Examined, Prediction, PreparedFilm, Record
 from worker.thresholds import STRANDED, in_use
 
 log = logging.getLogger(__name__)
@@ -54,6 +53,7 @@ class Screener:
             DecodeLimits.from_config(config.decode),
             config.decode.process_count,
         )
+        self._predictor = Predictor(self.engine, config.batch.size)
 
     @cached_property
     def preprocessing(self) -> str:
@@ -76,19 +76,43 @@ class Screener:
             f"{self.card.weights.sha256}{self.preprocessing}".encode()
         ).hexdigest()
 
-    def decode(self, path: Path) -> Future[PreparedFilm]:
-        """Begin to decode a film in a process of its own; the future raises FilmError."""
-        return self._pool.submit(path)
+    def examine(self, path: Path) -> Future[Examined]:
+        """Begin to decode a film in a process of its own and to predict it then.
+
+        The future raises FilmError for what is wrong with the film, and what `Engine.predict`
+        raises.
+        """
+        examined: Future[Examined] = Future()
+        decoded = self._pool.submit(path)
+        examined.add_done_callback(lambda _: decoded.cancel())  # cancels it where it still waits
+        decoded.add_done_callback(lambda _: self._predict(decoded, examined))
+        return examined
+
+    def _predict(self, decoded: Future[PreparedFilm], examined: Future[Examined]) -> None:
+        """Go on with a decoded film, or with why there is none."""
+        if decoded.cancelled() or not examined.set_running_or_notify_cancel():
+            examined.cancel()
+            return
+        if (error := decoded.exception()) is not None:
+            examined.set_exception(error)
+            return
+        film = decoded.result()
+
+        def tell(predicted: Future[Prediction]) -> None:
+            try:
+                examined.set_result(Examined(film, predicted.result()))
+            except BaseException as error:  # the future carries it to whoever waits
+                examined.set_exception(error)
+
+        self._predictor.submit(film.model_input).add_done_callback(tell)
 
     def answer(
-        self, films: Sequence[PreparedFilm], files: Sequence[str], contents: Sequence[str]
+        self, films: Sequence[Examined], files: Sequence[str], contents: Sequence[str]
     ) -> list[Answered]:
-        """Predict and decide on decoded films, given their names and SHA-256, in order."""
-        if not films:
-            return []
-        predictions = self.engine.predict(np.stack([film.model_input for film in films]))
+        """Decide on examined films, given their names and SHA-256, in order."""
         answers = []
-        for film, file, sha256, prediction in zip(films, files, contents, predictions, strict=True):
+        for examined, file, sha256 in zip(films, files, contents, strict=True):
+            film, prediction = examined.film, examined.prediction
             verdict = decide(
                 prediction, self.card, film.refusal, film.tags, self._outside_population
             )
@@ -125,8 +149,9 @@ class Screener:
         )
 
     def close(self) -> None:
-        """End the decoder processes."""
+        """End the decoder processes and the threads that predict."""
         self._pool.close()
+        self._predictor.close()
 
 
 def _with_site_threshold(card: Card, config: Config) -> Card:

@@ -14,7 +14,7 @@ from tests.standin import StandInScreener, make_card
 from worker.cli.main import main
 from worker.errors import FilmError, NotAFilm
 from worker.filesystem import open_film
-from worker.records import PreparedFilm
+from worker.records import Examined
 
 NO_FILM = b"no film"
 PAUSE_S = 0.05
@@ -26,14 +26,14 @@ class AtOnce(StandInScreener):
     def __init__(self, _config: object) -> None:
         super().__init__(make_card())
 
-    def decode(self, path: Path) -> "Future[PreparedFilm]":
+    def examine(self, path: Path) -> "Future[Examined]":
         try:
             with open_film(path, 1 << 20) as file:
                 if file.read().startswith(NO_FILM):
                     raise NotAFilm("neither JPEG, PNG nor DICOM")
-            return super().decode(path)
+            return super().examine(path)
         except (FilmError, OSError) as error:
-            future: Future[PreparedFilm] = Future()
+            future: Future[Examined] = Future()
             future.set_exception(error)
             return future
 

@@ -183,12 +183,12 @@ def _sidecar_last() -> None:
 
 def _contents_unsynced() -> None:
     """Pictures are not synced before the commit."""
-    real = worker.filesystem.write_atomic
+    real = worker.filesystem.write_all_atomic
 
-    def write(path: Path, data: bytes, mode: int, *, sync: bool = False) -> None:
-        real(path, data, mode, sync=False)
+    def write(files: Mapping[Path, bytes], mode: int, *, sync: bool = False) -> None:
+        real(files, mode, sync=False)
 
-    worker.report.site.write_atomic = write
+    worker.report.site.write_all_atomic = write
     worker.report.site.sync_folder = lambda _folder: None
 
 

@@ -22,7 +22,7 @@ from worker.errors import CorruptFile, DecoderCrashed, FilmError, ScreenError, S
 from worker.intake.archive import archive_files
 from worker.marks import require_this_site
 from worker.pipeline import Pipeline
-from worker.records import PreparedFilm
+from worker.records import Examined
 from worker.recovery import tidy
 from worker.site import hold_site
 
@@ -49,13 +49,13 @@ class TorturedScreener(StandInScreener):
         super().__init__(make_card())
         self._scratch = scratch
 
-    def decode(self, path: Path) -> "Future[PreparedFilm]":
+    def examine(self, path: Path) -> "Future[Examined]":
         """As the kind of the content wants it."""
         content = path.read_bytes()
         error = self._error(content)
         if error is None:
-            return super().decode(path)
-        future: Future[PreparedFilm] = Future()
+            return super().examine(path)
+        future: Future[Examined] = Future()
         future.set_exception(error)
         return future
 

@@ -4,8 +4,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from models.cards import Card
-from worker.inference.engine import Prediction
-from worker.records import Decision, Reason, Refusal, Tags
+from worker.records import Decision, Prediction, Reason, Refusal, Tags
 
 OutsidePopulation = Literal["refuse", "mark"]
 

@@ -12,7 +12,7 @@ from sqlalchemy import Engine
 from models.cards import Card
 from worker.config import Site
 from worker.failpoints import reach
-from worker.filesystem import sync_folder, write_atomic
+from worker.filesystem import sync_folder, write_all_atomic, write_atomic
 from worker.intake.found import INBOX
 from worker.marks import require_this_site
 from worker.report.pages import film_page, worklist_pages
@@ -63,9 +63,8 @@ def write_pictures(site: Site, pictures: Mapping[str, bytes]) -> None:
     if not pictures:
         return
     make_folders(site)
-    mode = int(site.file_mode, 8)
-    for name, picture in pictures.items():
-        write_atomic(site.reports / name, picture, mode, sync=True)
+    files = {site.reports / name: picture for name, picture in pictures.items()}
+    write_all_atomic(files, int(site.file_mode, 8), sync=True)
     sync_folder(site.reports / PICTURES)
     reach("pictures-synced")
 

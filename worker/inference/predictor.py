@@ -1,0 +1,87 @@
+"""Predict films as they come from their decoders, so that no core waits for another's work.
+
+On a CPU as many threads predict as there are cores, each with one core and few films: a pass that
+is divided among cores waits for the slowest of them, and decoders need these cores too. A GPU has
+one thread, which takes all films that are there.
+"""
+
+import os
+import threading
+from collections import deque
+from concurrent.futures import Future
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from worker.inference.engine import Engine
+from worker.records import Prediction
+
+_Job = tuple[NDArray[np.float32], "Future[Prediction]"]
+
+
+class Predictor:
+    """Threads that run an engine. `at_once` films go through a GPU in one pass, at the most.
+
+    A film's future raises what `Engine.predict` raises, as do those of the films of the same pass.
+    """
+
+    def __init__(self, engine: Engine, at_once: int) -> None:
+        self._engine, self._at_once = engine, at_once
+        self._jobs: deque[_Job] = deque()
+        self._changed = threading.Condition()
+        self._closed = False
+        count = len(os.sched_getaffinity(0)) if engine.device.type == "cpu" else 1
+        self._threads = [
+            threading.Thread(target=self._run, name=f"predictor-{number}", daemon=True)
+            for number in range(count)
+        ]
+        for thread in self._threads:
+            thread.start()
+
+    def submit(self, film: NDArray[np.float32]) -> "Future[Prediction]":
+        """Queue one prepared film, float32 (S, S) in [0, 1]; cancelled once this is closed."""
+        future: Future[Prediction] = Future()
+        with self._changed:
+            if self._closed:
+                future.cancel()
+                return future
+            self._jobs.append((film, future))
+            self._changed.notify()
+        return future
+
+    def close(self) -> None:
+        """Cancel the films that wait, and end the threads after the pass in hand."""
+        with self._changed:
+            self._closed = True
+            waiting, self._jobs = self._jobs, deque()
+            self._changed.notify_all()
+        for _, future in waiting:
+            future.cancel()
+        for thread in self._threads:
+            thread.join()
+
+    def _run(self) -> None:
+        if self._engine.device.type == "cpu":
+            torch.set_num_threads(1)  # in this thread alone
+        while jobs := self._next():
+            running = [job for job in jobs if job[1].set_running_or_notify_cancel()]
+            if running:
+                self._predict(running)
+
+    def _next(self) -> list[_Job]:
+        """The films that are there, as many as go at once; none when this is closed."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._jobs or self._closed)
+            count = min(len(self._jobs), self._engine.at_once or self._at_once)
+            return [self._jobs.popleft() for _ in range(count)]
+
+    def _predict(self, jobs: list[_Job]) -> None:
+        try:
+            predictions = self._engine.predict(np.stack([film for film, _ in jobs]))
+        except BaseException as error:  # the futures carry it to whoever waits
+            for _, future in jobs:
+                future.set_exception(error)
+            return
+        for (_, future), prediction in zip(jobs, predictions, strict=True):
+            future.set_result(prediction)
