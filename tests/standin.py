@@ -66,7 +66,7 @@ class StandInScreener:
 
     def __init__(self, card: Card) -> None:
         self.card, self.preprocessing, self.identity = card, "prepare-1/constants-0", "ef" * 32
-        self.engine = SimpleNamespace(device="cpu", precision="float32", note=None)
+        self.engine = SimpleNamespace(place="cpu", precision="float32", note=None)
         self.errors: dict[bytes, list[FilmError | None]] = {}
         self.decoded: list[str] = []
         self.answered: list[list[str]] = []

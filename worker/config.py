@@ -89,6 +89,7 @@ class Model(_Section):
     name: str = "default"
     device: Device = "auto"
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    engine: Literal["torch", "openvino"] = "torch"
     thresholds: Path = Path("thresholds.jsonl")
 
 

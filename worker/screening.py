@@ -39,7 +39,8 @@ class Screener:
         )
         model = load_model(folder)
         self.card = _with_site_threshold(model.card, config)
-        self.engine = Engine(model, config.model.device, config.model.precision)
+        wanted = config.model
+        self.engine = Engine(model, wanted.device, wanted.precision, wanted.engine)
         self._outside_population = config.guard.outside_population
         constants = model.card.input
         self._pool = DecoderPool(

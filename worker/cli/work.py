@@ -50,7 +50,7 @@ def _run(
         kind=kind,
         source=source,
         model_id=model_id,
-        device=str(screener.engine.device),
+        device=screener.engine.place,
         precision=screener.engine.precision,
         now=datetime.now(UTC),
     )

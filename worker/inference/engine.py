@@ -1,19 +1,22 @@
 """Run the network on batches of prepared films."""
 
 import logging
+import os
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Literal
+from typing import Literal, cast
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from models.ensemble import Ensemble
 from models.explain import Explained
 from models.registry import LoadedModel
 from worker.errors import ConfigError, DeviceLost
+from worker.inference import openvino_network
 from worker.inference.guard import Guard
 from worker.records import Prediction
 
@@ -27,6 +30,8 @@ _CUDA = ("CUDA", "CUDNN", "CUBLAS", "cuDNN", "cuBLAS", "NVRTC")
 _ON_CPU_AT_ONCE = 4
 
 Precision = Literal["auto", "float32", "bfloat16"]
+Runtime = Literal["torch", "openvino"]
+_Network = Callable[[Tensor], Explained]
 
 
 class _NoMemory(Exception):
@@ -38,14 +43,19 @@ class Engine:
 
     When a CUDA device runs out of memory, fewer films go at once, down to one, and then the CPU
     takes over for good. `device` is where the network is now; `note` says what had to be done.
-    On a CPU several threads may predict at once.
+    On a CPU several threads may predict at once. `runtime` may be OpenVINO, on a CPU.
     """
 
     def __init__(
-        self, model: LoadedModel, device: str = "auto", precision: Precision = "auto"
+        self,
+        model: LoadedModel,
+        device: str = "auto",
+        precision: Precision = "auto",
+        runtime: Runtime = "torch",
     ) -> None:
         self.card = model.card
-        self.device = choose_device(device)
+        self.device = choose_device("cpu" if runtime == "openvino" else device)
+        self.runtime = runtime
         self.note: str | None = None
         self._room: int | None = None  # films in one pass, once a device's memory has set a limit
         self._gave_up = False  # the CUDA device
@@ -59,14 +69,32 @@ class Engine:
             self._start(precision, networks)
 
     def _start(self, precision: Precision, networks: dict[str, Ensemble]) -> None:
+        if self.runtime == "openvino":
+            self.precision = precision.replace("auto", "float32")
+            self._network: _Network = openvino_network.OpenVinoNetwork(
+                networks["float32"], self.card.input.size_px, self.precision, self.threads
+            )
+            return
         with _cuda_errors():
             self.precision = self._choose_precision(precision, networks)
             self._network = self._placed(networks[self.precision])
             self._guard.to(self.device)
 
     @property
+    def place(self) -> str:
+        """Where the network runs, for people: the device, and the runtime unless it is torch."""
+        return f"{self.device}{', OpenVINO' if self.runtime == 'openvino' else ''}"
+
+    @property
+    def threads(self) -> int:
+        """Threads that may predict at once: one a core on a CPU, one for a GPU."""
+        return len(os.sched_getaffinity(0)) if self.device.type == "cpu" else 1
+
+    @property
     def at_once(self) -> int | None:
         """Films that go through the network in one pass; `None` for as many as there are."""
+        if self.runtime == "openvino":
+            return openvino_network.AT_ONCE
         return _ON_CPU_AT_ONCE if self.device.type == "cpu" and not self._room else self._room
 
     def predict(self, inputs: NDArray[np.float32]) -> list[Prediction]:
@@ -113,7 +141,7 @@ class Engine:
             torch.cuda.empty_cache()  # does nothing where CUDA was never used
             return
         self._give_up()
-        self._network = self._placed(self._network)
+        self._network = self._placed(cast("Ensemble", self._network))
         self._guard.to(self.device)
 
     def _give_up(self) -> None:
@@ -121,13 +149,12 @@ class Engine:
         self.note = "CUDA ran out of memory: on the CPU since then, more slowly"
         log.warning("%s", self.note)
 
-    def _forward(self, network: Ensemble, inputs: NDArray[np.float32], precision: str) -> Explained:
+    def _forward(self, network: _Network, inputs: NDArray[np.float32], precision: str) -> Explained:
         films = torch.from_numpy(np.ascontiguousarray(inputs))[:, None]  # (N, 1, S, S)
         films = films.to(self.device).contiguous(memory_format=torch.channels_last)
-        reduced = precision == "bfloat16"
+        reduced = precision == "bfloat16" and self.runtime == "torch"
         with torch.autocast(self.device.type, torch.bfloat16, enabled=reduced):
-            answer: Explained = network(films)
-            return answer
+            return network(films)
 
     def _placed(self, network: Ensemble) -> Ensemble:
         placed: Ensemble = network.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]

@@ -5,7 +5,6 @@ is divided among cores waits for the slowest of them, and decoders need these co
 one thread, which takes all films that are there.
 """
 
-import os
 import threading
 from collections import deque
 from concurrent.futures import Future
@@ -31,10 +30,9 @@ class Predictor:
         self._jobs: deque[_Job] = deque()
         self._changed = threading.Condition()
         self._closed = False
-        count = len(os.sched_getaffinity(0)) if engine.device.type == "cpu" else 1
         self._threads = [
             threading.Thread(target=self._run, name=f"predictor-{number}", daemon=True)
-            for number in range(count)
+            for number in range(engine.threads)
         ]
         for thread in self._threads:
             thread.start()
