@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from sqlalchemy import text
 
+import worker.daemon as daemon_module
 from tests.ward import Ward, killed_at, names
 from worker.errors import (
     CorruptFile,
@@ -586,3 +587,24 @@ def test_what_was_half_written_when_the_share_went_is_gone_after_the_trouble(war
     ward.daemon._in_trouble = True
     ward.turns(1)
     assert not list((ward.config.site.reports / "pictures").glob(".screen-*"))
+
+
+def test_a_full_inbox_is_claimed_batch_by_batch_while_it_is_screened(ward, monkeypatch):
+    """Decoders once waited until all of it was claimed and synced to the disk."""
+    size = ward.config.batch.size
+    order = []
+    examine, secure = ward.screener.examine, daemon_module.secure
+
+    def watched_claim(site, claims):
+        order.append("claim")
+        secure(site, claims)
+
+    monkeypatch.setattr(daemon_module, "secure", watched_claim)
+    monkeypatch.setattr(
+        ward.screener, "examine", lambda path: order.append("decode") or examine(path)
+    )
+    ward.drop(**{f"f{number}": str(number).encode() for number in range(5 * size)})
+    ward.turns()
+    assert set(ward.states().values()) == {"screened"}
+    assert order.count("claim") == 5
+    assert order.index("decode") == 1

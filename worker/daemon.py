@@ -8,6 +8,7 @@ from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Protocol, TypeVar
 
 from sqlalchemy import Engine
@@ -148,17 +149,14 @@ class Daemon:
         self._put_away()
         if self._in_trouble:
             self._record()
-            self._screen()
+            self._screen(deque())
         self._in_trouble = True
         look = self._inbox.look(self._now())
-        for path in look.ready:
-            found = self._inbox.claim(path)
-            if found:
-                self._claimed.append(found)
-        self._record()
+        ready = deque(look.ready)
+        self._claim(ready)
         self._aside.finish_decoded()
         if self._is_due(look):
-            self._screen()
+            self._screen(ready)
         if look.unsettled:
             self._chores.write_old_worklist()
         else:
@@ -166,15 +164,27 @@ class Daemon:
         self._in_trouble = False
         return look
 
-    def _record(self) -> None:
+    def _claim(self, ready: deque[Path]) -> list[Item]:
+        """Claim and record as many ready files as a batch has; return them.
+
+        A full inbox is claimed while it is screened: the decoders would wait for all of it.
+        """
+        for _ in range(min(len(ready), self._config.batch.size)):
+            found = self._inbox.claim(ready.popleft())
+            if found:
+                self._claimed.append(found)
+        return self._record()
+
+    def _record(self) -> list[Item]:
         if not self._claimed:
-            return
+            return []
         if not self._queue:
             self._oldest = self._now()
         secure(self._config.site, self._claimed)
         items = record(self._engine, self._claimed, self._run_id, self._model_id, self._clock())
         self._claimed = []
         self._queue.extend(items)
+        return items
 
     def _is_due(self, look: Look) -> bool:
         """A batch goes when it is full, when its oldest film has waited, or no film is coming."""
@@ -188,13 +198,16 @@ class Daemon:
         aside = self._aside.ids
         return [item for item in self._queue if item.id not in aside]
 
-    def _screen(self) -> None:
-        """Screen the queue; the next batches are decoded and predicted while one is written."""
+    def _screen(self, ready: deque[Path]) -> None:
+        """Screen the queue and what is ready; while one batch is written, others are predicted."""
         started: deque[Started] = deque()
         ahead = self._ahead()
         self._pulse.beat("working")
         try:
-            while (ahead or started) and not (self._stop.is_set() and not started):
+            while (ahead or ready or started) and not (self._stop.is_set() and not started):
+                if ready and len(ahead) < self._config.batch.size and not self._stop.is_set():
+                    ahead += self._claim(ready)
+                    continue
                 if self._may_start(ahead, started):
                     started.append(self._pipeline.start(self._next_batch(ahead)))
                     continue
