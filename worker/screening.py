@@ -39,8 +39,6 @@ class Screener:
         )
         model = load_model(folder)
         self.card = _with_site_threshold(model.card, config)
-        wanted = config.model
-        self.engine = Engine(model, wanted.device, wanted.precision, wanted.engine)
         self._outside_population = config.guard.outside_population
         constants = model.card.input
         self._pool = DecoderPool(
@@ -54,6 +52,12 @@ class Screener:
             DecodeLimits.from_config(config.decode),
             config.decode.process_count,
         )
+        try:  # decoders and network are made ready at the same time
+            wanted = config.model
+            self.engine = Engine(model, wanted.device, wanted.precision, wanted.engine)
+        except BaseException:
+            self._pool.close()
+            raise
         self._predictor = Predictor(self.engine, config.batch.size)
 
     @cached_property

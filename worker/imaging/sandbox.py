@@ -3,6 +3,7 @@
 import queue
 import threading
 from concurrent.futures import Future
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 
@@ -22,7 +23,8 @@ _Job = tuple[Path, "Future[PreparedFilm]"]
 class DecoderPool:
     """Decoder children, each with a thread that feeds it; safe to use from several threads.
 
-    Children start when the first films come. A film's future raises FilmError for what is wrong
+    Children start at once, so that the first film need not wait for libraries to load, and a child
+    that has died is replaced when a film comes. A film's future raises FilmError for what is wrong
     with the film, and DecoderUnavailable, which blames no film, when children do not start or the
     pool is closed.
     """
@@ -127,6 +129,8 @@ class _Feeder(threading.Thread):
                 self._child.process.kill()
 
     def run(self) -> None:
+        with suppress(DecoderUnavailable, OSError):  # the first film will be told
+            self._ready_child()
         while (job := self._jobs.get()) is not None:
             path, future = job
             if not future.set_running_or_notify_cancel():
