@@ -30,6 +30,8 @@ from worker.imaging.limits import MIB, DecodeLimits, PrepareSettings
 
 _OPEN_FILES = 64
 
+Answer = tuple[bytes | memoryview, ...]
+
 # What libraries would import only when a film first needs it: afterwards no file can be opened.
 _LATER = ("PIL.ImageFile", "numpy.ma", "pydicom.overlays", "_strptime", "libjpeg")
 
@@ -68,7 +70,8 @@ def serve(
             answer, last = _answer(request, settings, limits)
         finally:
             os.close(request.film)
-        answers.write(b"".join(answer))
+        for part in answer:
+            answers.write(part)
         answers.flush()
         if last:
             return
@@ -95,7 +98,7 @@ def _arm_cpu_limit(limits: DecodeLimits) -> None:
 
 def _answer(
     request: handover.Request, settings: PrepareSettings, limits: DecodeLimits
-) -> tuple[tuple[bytes, ...], bool]:
+) -> tuple[Answer, bool]:
     """What to say of one film, and whether this process is worn out: its memory ran out once."""
     try:
         data = _content(request)
@@ -112,7 +115,7 @@ def _answer(
         return _too_large(request, error)
 
 
-def _too_large(request: handover.Request, cause: MemoryError) -> tuple[tuple[bytes, ...], bool]:
+def _too_large(request: handover.Request, cause: MemoryError) -> tuple[Answer, bool]:
     cause.__traceback__ = None  # its frames hold what filled the memory
     error = TooLarge("the film needs more memory than [decode] memory_mb allows")
     return (wire.error_answer(request.token, error, True),), True
@@ -131,10 +134,8 @@ def _content(request: handover.Request) -> bytes:
     return b"".join(parts)
 
 
-def _prepared(
-    data: bytes, token: bytes, settings: PrepareSettings, limits: DecodeLimits
-) -> tuple[bytes, ...]:
-    film = decode(data, limits)
+def _prepared(data: bytes, token: bytes, settings: PrepareSettings, limits: DecodeLimits) -> Answer:
+    film = decode(data, limits, settings.picture_px)
     low, high = settings.stretch_low, settings.stretch_high
     return wire.film_answer(
         token,
