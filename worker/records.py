@@ -91,8 +91,8 @@ class Tags:
 class Film:
     """One decoded radiograph.
 
-    `pixels` are MONOCHROME2 for display: uint8, 255 brightest, where the file has 8 bits, else
-    float32 in [0, 1], 1 brightest. `rows` and `columns` are those of the film as it is shown; a
+    `pixels` are MONOCHROME2 for display: uint8, 255 brightest, of JPEG and 8-bit PNG, else float32
+    in [0, 1], 1 brightest. `rows` and `columns` are those of the film as it is shown; a
     large JPEG's `pixels` may have half of them (`imaging.raster`).
     `notes` say what the decoder had to assume; `refusal` is what tags or pixels already forbid.
     """

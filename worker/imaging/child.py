@@ -141,7 +141,7 @@ def _prepared(data: bytes, token: bytes, settings: PrepareSettings, limits: Deco
         token,
         hashlib.sha256(data).hexdigest(),
         film,
-        prepare.model_input(film.pixels, settings.size_px, low, high),
+        prepare.model_input(film.pixels, settings.size_px, low, high, (film.rows, film.columns)),
         prepare.display_levels(film.pixels, settings.picture_px),
     )
 

@@ -19,7 +19,6 @@ from worker.errors import CorruptFile
 from worker.imaging.dicomtags import text
 
 Pixels = NDArray[np.float32]
-Levels = NDArray[np.uint8]
 Stored = NDArray[np.integer]
 Counts = NDArray[np.integer]
 Mask = NDArray[np.bool_]
@@ -38,11 +37,10 @@ _FASTEST = {
 }
 
 
-def render(ds: Dataset) -> tuple[Pixels | Levels, list[str]]:
+def render(ds: Dataset) -> tuple[Pixels, list[str]]:
     """Decode the first frame of a film and show it as MONOCHROME2.
 
-    Gives (rows, columns), 1 brightest, float32 in [0, 1] or uint8 where that keeps all grey levels
-    apart, and notes on what had to be assumed.
+    Gives float32 (rows, columns) in [0, 1], 1 brightest, and notes on what had to be assumed.
     Raises CorruptFile for pixels that contradict their tags; decoders raise what they like.
     """
     stored = _decoded(ds)
@@ -115,7 +113,7 @@ def _used_bits(stored: Stored, ds: Dataset) -> Stored:
     return np.right_shift(left, width - bits)  # arithmetic for signed values: keeps the sign
 
 
-def _grey(stored: Stored, ds: Dataset) -> tuple[Pixels | Levels, list[str]]:
+def _grey(stored: Stored, ds: Dataset) -> tuple[Pixels, list[str]]:
     """(rows, columns) as stored → (rows, columns) as shown."""
     if stored.dtype.itemsize > 2:  # PS3.3 C.8.11.3: a radiograph has 16 bits at most
         present, places, counts = np.unique(stored, return_inverse=True, return_counts=True)
@@ -130,11 +128,7 @@ def _grey(stored: Stored, ds: Dataset) -> tuple[Pixels | Levels, list[str]]:
     shown, notes = _shown(values, histogram[present].astype(np.int64), ds)
     table = np.zeros(most, np.float32)
     table[present] = shown
-    rounded = np.rint(table * 255).astype(np.uint8)
-    if most == 256 and len(np.unique(rounded[present])) == len(np.unique(shown)):
-        table = rounded
-    shown_film: Pixels | Levels = cv2.LUT(numbers, table)  # type: ignore[assignment]
-    return shown_film, notes
+    return np.asarray(cv2.LUT(numbers, table), dtype=np.float32), notes
 
 
 def _shown(stored: Stored, counts: Counts, ds: Dataset) -> tuple[Pixels, list[str]]:

@@ -14,6 +14,7 @@ from worker.errors import CorruptFile
 
 Pixels = NDArray[np.float32]
 Levels = NDArray[np.uint8]
+Shape = tuple[int, ...]  # (rows, columns)
 
 PREPARE_VERSION = 2  # raise it whenever decoding or preparing changes any pixel
 
@@ -22,29 +23,38 @@ _SPARE = 4  # times the model's side: films of more are halved first, by OpenCV'
 
 
 def halve(pixels: Pixels | Levels) -> Pixels | Levels:
-    """The mean of each 2 × 2 block, (rows, columns) → half as many; an odd last line is left out.
+    """The mean of each 2 × 2 block, (rows, columns) → half as many; an odd last line counts twice.
 
-    A side of one pixel stays. With whole blocks OpenCV takes a path ten times as fast as its other.
+    With whole blocks OpenCV takes a path ten times as fast as its other.
     """
-    rows, columns = (max(1, side // 2) for side in pixels.shape)
-    whole = pixels[: 2 * rows, : 2 * columns]
-    return _film(cv2.resize(whole, (columns, rows), interpolation=cv2.INTER_AREA))
+    rows, columns = ((side + 1) // 2 for side in pixels.shape)
+    below, beside = 2 * rows - pixels.shape[0], 2 * columns - pixels.shape[1]
+    if below or beside:
+        pixels = _film(cv2.copyMakeBorder(pixels, 0, below, 0, beside, cv2.BORDER_REPLICATE))
+    return _film(cv2.resize(pixels, (columns, rows), interpolation=cv2.INTER_AREA))
 
 
-def square(pixels: Pixels | Levels, size: int) -> Pixels | Levels:
+def square(pixels: Pixels | Levels, size: int, whole: Shape | None = None) -> Pixels:
     """Squash a film to size × size, whatever its shape, as the training films were made.
 
-    (rows, columns) → (size, size) of the same type and range. The filter is Pillow's antialiased
-    bilinear: of Pillow's and OpenCV's filters the one that comes closest to how `train224` was made
-    from its originals. A size × size film comes back unchanged.
+    (rows, columns) → float32 (size, size) in [0, 1]. `whole` are rows and columns of the film where
+    pixels may have half of them, rounded up: not all of the last line is the film's then.
+    The filter is Pillow's antialiased bilinear: of Pillow's and OpenCV's filters the one that comes
+    closest to how `train224` was made from its originals. It works on floats: with 8 bits in
+    between, answers move in the second decimal. A size × size film keeps its pixels.
     """
+    most = np.float32(255 if pixels.dtype == np.uint8 else 1)
     if pixels.shape == (size, size):
-        return pixels
+        return np.asarray(pixels / most, dtype=np.float32)
+    scale = 1 if whole in (None, pixels.shape) else 2
+    height, width = (side / scale for side in whole or pixels.shape)  # in pixels as they are here
     while min(pixels.shape) >= _SPARE * size:
-        pixels = halve(pixels)
-    film = Image.fromarray(np.ascontiguousarray(pixels))
-    small = film.resize((size, size), Image.Resampling.BILINEAR, reducing_gap=_REDUCING_GAP)
-    return _film(np.asarray(small))
+        pixels, height, width = halve(pixels), height / 2, width / 2
+    film = Image.fromarray(np.ascontiguousarray(pixels, dtype=np.float32))
+    small = film.resize(
+        (size, size), Image.Resampling.BILINEAR, (0, 0, width, height), _REDUCING_GAP
+    )
+    return np.asarray(small, dtype=np.float32) / most
 
 
 def stretch(pixels: Pixels, low_percentile: float, high_percentile: float) -> Pixels:
@@ -60,12 +70,14 @@ def stretch(pixels: Pixels, low_percentile: float, high_percentile: float) -> Pi
 
 
 def model_input(
-    pixels: Pixels | Levels, size: int, low_percentile: float, high_percentile: float
+    pixels: Pixels | Levels,
+    size: int,
+    low_percentile: float,
+    high_percentile: float,
+    whole: Shape | None = None,
 ) -> Pixels:
     """The one way a film becomes the model's input: squash, then stretch. float32 (size, size)."""
-    small = square(pixels, size)
-    grey = small / np.float32(255) if small.dtype == np.uint8 else small
-    return stretch(np.asarray(grey, np.float32), low_percentile, high_percentile)
+    return stretch(square(pixels, size, whole), low_percentile, high_percentile)
 
 
 def display_picture(pixels: Pixels | Levels, longest_side_px: int, quality: int) -> bytes:

@@ -87,7 +87,9 @@ def _decoded(films: Iterable[LabelledFilm], size_px: int) -> TrainingSet:
             decoded = decode(film.path.read_bytes())
         except FilmError:
             continue
-        pixels.append(levels(square(decoded.pixels, size_px))[None])
+        pixels.append(
+            levels(square(decoded.pixels, size_px, (decoded.rows, decoded.columns)))[None]
+        )
         kept.append(film)
         aspects.append(decoded.columns / decoded.rows)
     return TrainingSet(np.concatenate(pixels), tuple(kept), np.array(aspects))
