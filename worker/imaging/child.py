@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 import cv2
+from PIL import Image
 from pydicom.charset import python_encoding
 
 from worker.errors import FilmError, TooLarge
@@ -55,6 +56,7 @@ def load_everything() -> None:
     for module in _LATER:
         with suppress(ImportError):  # libjpeg is an extra
             importlib.import_module(module)
+    Image.preinit()
     for encoding in set(python_encoding.values()):
         "".encode(encoding)
     hashlib.sha256(b"")

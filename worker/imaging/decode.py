@@ -24,7 +24,7 @@ from worker.records import Film, Reason, Refusal
 
 SMALLEST_SIDE_PX = 100  # less than half of the model's input: nothing of a lung's texture is left
 LEAST_CONTRAST = 0.02  # of the grey range, between percentiles 0.5 and 99.5
-_GLANCE_PX = 256  # a film is halved until its short side has less: enough for contrast and polarity
+_GLANCE_PX = 128  # a film is halved until its short side has less: enough for contrast and polarity
 
 
 def decode(data: bytes, limits: DecodeLimits | None = None, picture_px: int = 0) -> Film:

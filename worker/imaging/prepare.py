@@ -18,7 +18,6 @@ Shape = tuple[int, ...]  # (rows, columns)
 
 PREPARE_VERSION = 2  # raise it whenever decoding or preparing changes any pixel
 
-_REDUCING_GAP = 2.0  # Pillow shrinks by whole factors first, then filters: same picture, less work
 _SPARE = 4  # times the model's side: films of more are halved first, by OpenCV's fast way
 
 
@@ -50,10 +49,8 @@ def square(pixels: Pixels | Levels, size: int, whole: Shape | None = None) -> Pi
     height, width = (side / scale for side in whole or pixels.shape)  # in pixels as they are here
     while min(pixels.shape) >= _SPARE * size:
         pixels, height, width = halve(pixels), height / 2, width / 2
-    film = Image.fromarray(np.ascontiguousarray(pixels, dtype=np.float32))
-    small = film.resize(
-        (size, size), Image.Resampling.BILINEAR, (0, 0, width, height), _REDUCING_GAP
-    )
+    film = Image.fromarray(np.ascontiguousarray(pixels)).convert("F")
+    small = film.resize((size, size), Image.Resampling.BILINEAR, (0, 0, width, height))
     return np.asarray(small, dtype=np.float32) / most
 
 
@@ -62,11 +59,20 @@ def stretch(pixels: Pixels, low_percentile: float, high_percentile: float) -> Pi
 
     A film without contrast comes back all zero.
     """
-    low, high = (float(p) for p in np.percentile(pixels, (low_percentile, high_percentile)))
+    ordered = np.sort(pixels, axis=None)  # half the time of `np.percentile`, for the same
+    low, high = (_percentile(ordered, percent) for percent in (low_percentile, high_percentile))
     if high - low < 1e-6:
         return np.zeros_like(pixels)
     stretched: Pixels = np.clip((pixels - low) / (high - low), 0, 1)
     return stretched
+
+
+def _percentile(ordered: Pixels, percent: float) -> float:
+    """What lies at `percent` of a film's ordered pixels, linear between two of them."""
+    place = (len(ordered) - 1) * percent / 100
+    below = int(place)
+    low, high = (float(value) for value in ordered[[below, min(below + 1, len(ordered) - 1)]])
+    return low + (high - low) * (place - below)
 
 
 def model_input(
