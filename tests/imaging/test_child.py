@@ -173,10 +173,10 @@ print(sorted(set(sys.modules) - loaded))
 """
 
 
-def test_what_the_fastest_decoders_need_is_loaded_before_confinement(
+def test_what_the_cheapest_decoders_need_is_loaded_before_confinement(
     tmp_path, dicom, chest, jpeg, png
 ):
-    """Else they fail in the child alone, and the slow ones take their place without a word."""
+    """Else they fail in the child alone, and dearer ones take their place without a word."""
     films = [
         jpeg,
         png,
