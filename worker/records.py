@@ -89,14 +89,18 @@ class Tags:
 
 @dataclass(frozen=True)
 class Film:
-    """One decoded radiograph at full size.
+    """One decoded radiograph.
 
-    `pixels` are float32 (rows, columns) in [0, 1], 1 brightest (MONOCHROME2 for display).
+    `pixels` are MONOCHROME2 for display: uint8, 255 brightest, of JPEG and 8-bit PNG, else float32
+    in [0, 1], 1 brightest. `rows` and `columns` are those of the film as it is shown; a
+    large JPEG's `pixels` may have half of them (`imaging.raster`).
     `notes` say what the decoder had to assume; `refusal` is what tags or pixels already forbid.
     """
 
-    pixels: NDArray[np.float32]
+    pixels: NDArray[np.uint8] | NDArray[np.float32]
     format: str
+    rows: int
+    columns: int
     tags: Tags = Tags()
     notes: tuple[str, ...] = ()
     refusal: Refusal | None = None

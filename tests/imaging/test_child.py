@@ -9,13 +9,24 @@ import io
 import os
 import signal
 import socket
+import subprocess
+import sys
+from dataclasses import replace
 from pathlib import Path
 
+import cv2
+import jpeg_ls
+import numpy as np
 import pytest
+from pydicom.uid import JPEG2000Lossless, JPEGBaseline8Bit, JPEGLSLossless
 
+from tests.imaging.conftest import chest_like, encode
+from tests.imaging.test_hostile import codestream, encapsulated
 from worker.errors import NotAFilm, TooLarge
-from worker.imaging import child, handover, wire
+from worker.imaging import child, handover, raster, wire
 from worker.imaging.confine import Isolation
+
+ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture
@@ -30,7 +41,7 @@ def limits_set(monkeypatch):
 def serve(settings, limits, limits_set, tmp_path):
     """Serve films of these contents, then the end; give what was answered, film by film."""
 
-    def run(*contents):
+    def run(*contents, settings=settings):
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         tokens = [handover.new_token() for _ in contents]
         with ours, theirs:
@@ -66,6 +77,25 @@ def test_films_are_answered_in_turn(serve, jpeg, dicom):
     assert isinstance(second.error, NotAFilm)
     assert not second.last
     assert third.refusal is not None
+
+
+@pytest.mark.parametrize("picture_px", [512, 4096])
+def test_a_film_is_decoded_once_whatever_its_picture(serve, settings, monkeypatch, picture_px):
+    large = np.asarray(cv2.resize(chest_like(), (2100, 2300)) * 255, np.uint8)
+    calls = []
+
+    def imdecode(*what, decode=cv2.imdecode):
+        calls.append(what)
+        return decode(*what)
+
+    monkeypatch.setattr(raster.cv2, "imdecode", imdecode)
+    data = encode(".jpg", large)
+    (film,) = serve(data, settings=replace(settings, picture_px=picture_px))
+    assert len(calls) == 1
+    assert (film.rows, film.columns) == (2300, 2100)
+    monkeypatch.undo()
+    shown = cv2.imdecode(np.frombuffer(film.picture, np.uint8), -1)
+    assert shown.shape == ((512, 467) if picture_px == 512 else (2300, 2100))
 
 
 def test_descriptors_of_films_are_closed(serve, jpeg):
@@ -128,3 +158,36 @@ def test_a_child_starts_limited_confined_and_ready(settings, limits, limits_set,
     assert limits_set[resource.RLIMIT_FSIZE] == (0, 0)
     assert limits_set[resource.RLIMIT_CORE] == (0, 0)
     assert limits_set[resource.RLIMIT_AS][0] > limits.memory_mb << 20
+
+
+PRELOADED = """
+import sys
+from pathlib import Path
+from worker.imaging import child
+from worker.imaging.decode import decode
+child.load_everything()
+loaded = set(sys.modules)
+for path in sys.argv[1:]:
+    decode(Path(path).read_bytes())
+print(sorted(set(sys.modules) - loaded))
+"""
+
+
+def test_what_the_cheapest_decoders_need_is_loaded_before_confinement(
+    tmp_path, dicom, chest, jpeg, png
+):
+    """Else they fail in the child alone, and dearer ones take their place without a word."""
+    films = [
+        jpeg,
+        png,
+        dicom(),
+        encapsulated(dicom, JPEGBaseline8Bit, jpeg),
+        encapsulated(dicom, JPEG2000Lossless, codestream(chest)),
+        encapsulated(dicom, JPEGLSLossless, bytes(jpeg_ls.encode_array(chest))),
+    ]
+    paths = [tmp_path / str(number) for number in range(len(films))]
+    for path, film in zip(paths, films, strict=True):
+        path.write_bytes(film)
+    command = [sys.executable, "-c", PRELOADED, *map(str, paths)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines() == ["[]"]

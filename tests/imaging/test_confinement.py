@@ -382,7 +382,11 @@ def test_confined_children_see_what_this_process_sees(settings, shared_data, tmp
                 continue
             found = future.result(WAIT_S)
             model_input = prepare.model_input(
-                expected.pixels, 224, settings.stretch_low, settings.stretch_high
+                expected.pixels,
+                224,
+                settings.stretch_low,
+                settings.stretch_high,
+                (expected.rows, expected.columns),
             )
             np.testing.assert_array_equal(found.model_input, model_input, path.name)
             picture = prepare.display_picture(expected.pixels, 512, settings.quality)

@@ -431,3 +431,17 @@ def test_other_radiographs_are_refused_by_their_tags(shared_data):
         if film.refusal is None:
             passed.add(path.name)
     assert passed == LEFT_TO_THE_GUARD
+
+
+def test_a_film_without_a_window_is_shown_between_its_percentiles(dicom):
+    stored = np.random.default_rng(3).gamma(3, 200, (301, 203)).astype(np.uint16) % 4096
+    low, high = np.percentile(stored, (0.5, 99.5))
+    film = decode(dicom(stored, WindowCenter=None, WindowWidth=None))
+    expected = np.clip((stored - low) / (high - low), 0, 1)
+    np.testing.assert_allclose(film.pixels, expected, atol=1e-6)
+
+
+def test_32_bits_are_shown_as_16_are(dicom, ramp):
+    tags = {"BitsStored": 16, "HighBit": 15, "PixelPaddingValue": 7}
+    wide = decode(dicom(ramp.astype(np.uint32), **tags))
+    np.testing.assert_array_equal(wide.pixels, decode(dicom(ramp, **tags)).pixels)

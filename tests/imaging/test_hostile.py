@@ -45,13 +45,13 @@ def test_compressed_text_in_a_png_is_not_inflated(png, chest, kind):
     film = decode(png[:33] + chunk(kind, lead + bomb) + png[33:])
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
-    np.testing.assert_array_equal(np.rint(film.pixels * 255), chest)
+    np.testing.assert_array_equal(film.pixels, chest)
     assert peak < 16 * MIB
 
 
 def test_a_png_of_a_hundred_thousand_chunks_is_left_to_the_decoder(png, chest):
     film = decode(png[:33] + chunk(b"tEXt", b"C\0x") * 100_001 + png[33:])
-    np.testing.assert_array_equal(np.rint(film.pixels * 255), chest)
+    np.testing.assert_array_equal(film.pixels, chest)
 
 
 @pytest.mark.parametrize("header", [b"", b"\0" * 25])
@@ -97,7 +97,7 @@ def test_a_jpeg_without_height_is_corrupt(jpeg):
 @pytest.mark.parametrize("cut", [3, 6])
 def test_a_frame_header_that_ends_early_has_no_size(jpeg, cut):
     at = jpeg.index(b"\xff\xc0")
-    assert rasterwalk.jpeg_size(Source(io.BytesIO(jpeg[: at + cut]))) is None
+    assert rasterwalk.jpeg_outline(Source(io.BytesIO(jpeg[: at + cut]))).size is None
 
 
 @pytest.mark.parametrize("scans", [101, 20_000])

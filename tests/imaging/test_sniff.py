@@ -17,7 +17,7 @@ from PIL import Image
 
 from tests.imaging.conftest import chest_like
 from worker.imaging.dicomwalk import inflate
-from worker.imaging.rasterwalk import jpeg_size, png_size
+from worker.imaging.rasterwalk import jpeg_outline, png_size
 from worker.imaging.sniff import HEAD_BYTES, Kind, is_complete, is_whole, sniff
 from worker.imaging.source import Source
 
@@ -52,7 +52,7 @@ def test_bare_data_set_is_recognised(dicom, implicit):
 
 
 def test_headers_give_the_size(jpeg, png):
-    for size in (jpeg_size(Source(BytesIO(jpeg))), png_size(Source(BytesIO(png)))):
+    for size in (jpeg_outline(Source(BytesIO(jpeg))).size, png_size(Source(BytesIO(png)))):
         assert size is not None
         assert (size.rows, size.columns, size.bits) == (256, 256, 8)
 
@@ -234,5 +234,5 @@ def test_whole_films_are_complete(shared_data):
 
 def test_pixels_are_not_needed_for_a_size():
     head = np.zeros(4, np.uint8).tobytes()
-    assert jpeg_size(Source(BytesIO(head))) is None
+    assert jpeg_outline(Source(BytesIO(head))).size is None
     assert png_size(Source(BytesIO(head))) is None

@@ -21,6 +21,8 @@ def answer(settings):
     film = Film(
         np.zeros((300, 200), np.float32),
         "DICOM",
+        300,
+        200,
         Tags(modality="DX", patient_age_years=5.0),
         ("a note",),
         Refusal(Reason.BLANK, "the picture has no contrast"),

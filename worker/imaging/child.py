@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 import cv2
+from PIL import Image
 from pydicom.charset import python_encoding
 
 from worker.errors import FilmError, TooLarge
@@ -29,6 +30,8 @@ from worker.imaging.decode import decode
 from worker.imaging.limits import MIB, DecodeLimits, PrepareSettings
 
 _OPEN_FILES = 64
+
+Answer = tuple[bytes | memoryview, ...]
 
 # What libraries would import only when a film first needs it: afterwards no file can be opened.
 _LATER = ("PIL.ImageFile", "numpy.ma", "pydicom.overlays", "_strptime", "libjpeg")
@@ -53,6 +56,7 @@ def load_everything() -> None:
     for module in _LATER:
         with suppress(ImportError):  # libjpeg is an extra
             importlib.import_module(module)
+    Image.preinit()
     for encoding in set(python_encoding.values()):
         "".encode(encoding)
     hashlib.sha256(b"")
@@ -68,7 +72,8 @@ def serve(
             answer, last = _answer(request, settings, limits)
         finally:
             os.close(request.film)
-        answers.write(b"".join(answer))
+        for part in answer:
+            answers.write(part)
         answers.flush()
         if last:
             return
@@ -95,7 +100,7 @@ def _arm_cpu_limit(limits: DecodeLimits) -> None:
 
 def _answer(
     request: handover.Request, settings: PrepareSettings, limits: DecodeLimits
-) -> tuple[tuple[bytes, ...], bool]:
+) -> tuple[Answer, bool]:
     """What to say of one film, and whether this process is worn out: its memory ran out once."""
     try:
         data = _content(request)
@@ -112,7 +117,7 @@ def _answer(
         return _too_large(request, error)
 
 
-def _too_large(request: handover.Request, cause: MemoryError) -> tuple[tuple[bytes, ...], bool]:
+def _too_large(request: handover.Request, cause: MemoryError) -> tuple[Answer, bool]:
     cause.__traceback__ = None  # its frames hold what filled the memory
     error = TooLarge("the film needs more memory than [decode] memory_mb allows")
     return (wire.error_answer(request.token, error, True),), True
@@ -131,16 +136,14 @@ def _content(request: handover.Request) -> bytes:
     return b"".join(parts)
 
 
-def _prepared(
-    data: bytes, token: bytes, settings: PrepareSettings, limits: DecodeLimits
-) -> tuple[bytes, ...]:
-    film = decode(data, limits)
+def _prepared(data: bytes, token: bytes, settings: PrepareSettings, limits: DecodeLimits) -> Answer:
+    film = decode(data, limits, settings.picture_px)
     low, high = settings.stretch_low, settings.stretch_high
     return wire.film_answer(
         token,
         hashlib.sha256(data).hexdigest(),
         film,
-        prepare.model_input(film.pixels, settings.size_px, low, high),
+        prepare.model_input(film.pixels, settings.size_px, low, high, (film.rows, film.columns)),
         prepare.display_levels(film.pixels, settings.picture_px),
     )
 

@@ -5,7 +5,6 @@ from dataclasses import replace
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
 
 from worker.errors import (
     CorruptFile,
@@ -18,26 +17,29 @@ from worker.errors import (
 from worker.imaging.dicom import decode_dicom
 from worker.imaging.limits import DecodeLimits
 from worker.imaging.polarity import looks_inverted
+from worker.imaging.prepare import halve
 from worker.imaging.raster import decode_raster
 from worker.imaging.sniff import HEAD_BYTES, Kind, is_whole, sniff
 from worker.records import Film, Reason, Refusal
 
 SMALLEST_SIDE_PX = 100  # less than half of the model's input: nothing of a lung's texture is left
 LEAST_CONTRAST = 0.02  # of the grey range, between percentiles 0.5 and 99.5
+_GLANCE_PX = 128  # a film is halved until its short side has less: enough for contrast and polarity
 
 
-def decode(data: bytes, limits: DecodeLimits | None = None) -> Film:
+def decode(data: bytes, limits: DecodeLimits | None = None, picture_px: int = 0) -> Film:
     """Decode one film to MONOCHROME2, with the refusal that its tags or its pixels call for.
 
-    Pixels are float32 (rows, columns) in [0, 1], 1 brightest. Raises FilmError and nothing else,
-    for any bytes whatever; a hostile film can still crash the process: see `sandbox`.
+    Pixels are as `Film` has them; a large JPEG comes at half scale where that leaves `picture_px`
+    on its longest side. Raises FilmError and nothing else, for any bytes whatever; a hostile film
+    can still crash the process: see `sandbox`.
     """
     limits = limits or DecodeLimits()
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # they quote patient tags
-            film = _dispatch(data, limits)
-            return replace(film, refusal=film.refusal or _pixel_refusal(film.pixels))
+            film = _dispatch(data, limits, picture_px)
+            return replace(film, refusal=film.refusal or _pixel_refusal(film))
     except FilmError:
         raise
     except MemoryError as error:
@@ -54,7 +56,7 @@ def decode(data: bytes, limits: DecodeLimits | None = None) -> Film:
         raise CorruptFile(f"the film cannot be decoded ({type(error).__name__})") from error
 
 
-def _dispatch(data: bytes, limits: DecodeLimits) -> Film:
+def _dispatch(data: bytes, limits: DecodeLimits, picture_px: int) -> Film:
     if not data:
         raise TruncatedFile("the file is empty: copy it again")
     if len(data) > limits.max_file_bytes:
@@ -62,27 +64,28 @@ def _dispatch(data: bytes, limits: DecodeLimits) -> Film:
     kind = sniff(data[:HEAD_BYTES])
     if kind is Kind.DICOM:
         return decode_dicom(data, limits)
+    if kind is not Kind.OTHER:
+        return decode_raster(data, kind, limits, picture_px)
     if not is_whole(data):
-        what = "file" if kind is Kind.OTHER else kind
-        raise TruncatedFile(f"the {what} ends before its picture does: copy it again")
-    if kind is Kind.OTHER:
-        raise NotAFilm("the content is neither JPEG, PNG nor DICOM")
-    return decode_raster(data, limits)
+        raise TruncatedFile("the file ends before its picture does: copy it again")
+    raise NotAFilm("the content is neither JPEG, PNG nor DICOM")
 
 
-def _pixel_refusal(pixels: NDArray[np.float32]) -> Refusal | None:
+def _pixel_refusal(film: Film) -> Refusal | None:
     """What the pixels alone forbid: too small, without contrast, or shown as a negative."""
-    rows, columns = pixels.shape
-    if min(rows, columns) < SMALLEST_SIDE_PX:
+    if min(film.rows, film.columns) < SMALLEST_SIDE_PX:
         return Refusal(
             Reason.TOO_SMALL,
-            f"{columns} × {rows} pixels: the short side must have {SMALLEST_SIDE_PX} at least",
+            f"{film.columns} × {film.rows} pixels: the short side must have {SMALLEST_SIDE_PX} at "
+            "least",
         )
-    step = max(1, min(rows, columns) // 512)
-    low, high = np.percentile(pixels[::step, ::step], (0.5, 99.5))
-    if high - low < LEAST_CONTRAST:
+    small = film.pixels
+    while min(small.shape) >= _GLANCE_PX:
+        small = halve(small)
+    low, high = np.percentile(small, (0.5, 99.5))
+    if high - low < LEAST_CONTRAST * (255 if small.dtype == np.uint8 else 1):
         return Refusal(Reason.BLANK, "the picture has no contrast")
-    if looks_inverted(pixels):
+    if looks_inverted(small.astype(np.float32)):
         return Refusal(
             Reason.POLARITY_UNSURE,
             "the film looks like a negative: lungs bright, spine dark. Its polarity tag, if it has "

@@ -50,7 +50,8 @@ def decode_dicom(data: bytes, limits: DecodeLimits) -> Film:
     _check_frame(ds, syntax, limits)
     pixels, assumed = render(ds)
     tags = read_tags(ds, syntax)
-    return Film(pixels, "DICOM", tags, tuple(notes + assumed), gate(ds))
+    rows, columns = pixels.shape
+    return Film(pixels, "DICOM", rows, columns, tags, tuple(notes + assumed), gate(ds))
 
 
 def _read(data: bytes, limits: DecodeLimits) -> tuple[Dataset, list[str]]:
@@ -173,7 +174,8 @@ def _codestream_size(frame: bytes, syntax: str) -> rasterwalk.Size | None:
     """
     source = Source(BytesIO(frame))
     if syntax in _JPEG:
-        if not rasterwalk.jpeg_is_complete(source):
+        outline = rasterwalk.jpeg_outline(source)
+        if not outline.is_complete:
             raise TruncatedFile("the compressed picture in the DICOM file is cut short")
-        return rasterwalk.jpeg_size(source)
+        return outline.size
     return rasterwalk.jpeg2000_size(source, max(0, frame.find(rasterwalk.JPEG2000_START)))

@@ -32,8 +32,8 @@ _LEFT_HALF = (
 def chest_likeness(pixels: NDArray[np.float32]) -> tuple[float, float]:
     """Correlations of a film with the mean chest film, upright and turned by 180°, in [-1, 1].
 
-    Takes float32 (rows, columns), 1 brightest. The negative of a film gives the negated values; a
-    film without contrast gives zeros.
+    Takes float32 (rows, columns), of any range, the brightest highest. The negative of a film gives
+    the negated values; a film without contrast gives zeros.
     """
     half = np.array(_LEFT_HALF)
     chest = np.hstack([half, half[:, ::-1]])  # (8, 8)

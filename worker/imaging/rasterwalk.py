@@ -33,29 +33,41 @@ class Size:
     bits: int
 
 
-def jpeg_size(source: Source, start: int = 0) -> Size | None:
-    """The first frame header of a JPEG that begins at `start`; `None` when there is none."""
-    for marker, offset in _segments(source, start):
-        if marker in _FRAMES:
-            header = source.read_at(offset + 2, 6)
-            if len(header) < 6:
-                return None
-            bits, rows, columns, samples = struct.unpack(">BHHB", header)
-            return Size(rows, columns, samples, bits)
-    return None
+@dataclass(frozen=True)
+class Outline:
+    """What one walk over the segments of a JPEG finds.
+
+    `size` is that of the first frame header, `None` when there is none. Each of the `scans` may
+    cost a decoder a pass over the whole picture. It `is_complete` when the walk reaches the end
+    marker; bytes after that do not matter.
+    """
+
+    size: Size | None
+    scans: int
+    is_complete: bool
 
 
-def jpeg_scans(source: Source, start: int = 0) -> int:
-    """How many scans a JPEG has: each may cost a decoder a pass over the whole picture."""
-    return sum(marker == _SOS for marker, _ in _segments(source, start))
-
-
-def jpeg_is_complete(source: Source, start: int = 0) -> bool:
-    """Whether the walk over the segments reaches the end marker; bytes after it do not matter.
+def jpeg_outline(source: Source, start: int = 0) -> Outline:
+    """Walk a JPEG that begins at `start`, once.
 
     Thumbnails lie inside APPn segments, which the walk steps over.
     """
-    return any(marker == _EOI for marker, _ in _segments(source, start))
+    size, frames, scans = None, 0, 0
+    for marker, offset in _segments(source, start):
+        if marker in _FRAMES and not frames:
+            size, frames = _frame_size(source, offset), 1
+        scans += marker == _SOS
+        if marker == _EOI:
+            return Outline(size, scans, True)
+    return Outline(size, scans, False)
+
+
+def _frame_size(source: Source, offset: int) -> Size | None:
+    header = source.read_at(offset + 2, 6)
+    if len(header) < 6:
+        return None
+    bits, rows, columns, samples = struct.unpack(">BHHB", header)
+    return Size(rows, columns, samples, bits)
 
 
 def _segments(source: Source, start: int) -> Iterator[tuple[int, int]]:

@@ -67,7 +67,7 @@ def _is_complete(source: Source) -> bool:
         return False
     match sniff(head):
         case Kind.JPEG:
-            return rasterwalk.jpeg_is_complete(source)
+            return rasterwalk.jpeg_outline(source).is_complete
         case Kind.PNG:
             return rasterwalk.png_is_complete(source)
         case Kind.DICOM:

@@ -100,21 +100,21 @@ def film_answer(
     film: Film,
     model_input: NDArray[np.float32],
     picture: NDArray[np.uint8],
-) -> tuple[bytes, ...]:
+) -> tuple[bytes | memoryview, ...]:
     """The child's answer for a decoded film: header, model input, picture in grey levels."""
     header = {
         "token": token.hex(),
         "sha256": sha256,
         "format": film.format,
-        "rows": film.pixels.shape[0],
-        "columns": film.pixels.shape[1],
+        "rows": film.rows,
+        "columns": film.columns,
         "tags": asdict(film.tags),
         "notes": [note[:_NOTE_CHARS] for note in film.notes[:_MAX_NOTES]],
         "refusal": asdict(film.refusal) if film.refusal else None,
         "picture": picture.shape,
     }
     floats = np.ascontiguousarray(model_input, dtype="<f4")
-    return _line(header), floats.tobytes(), picture.tobytes()
+    return _line(header), floats.data, np.ascontiguousarray(picture).data
 
 
 def parse_header(line: bytes, token: bytes, settings: PrepareSettings) -> Header:
@@ -138,7 +138,7 @@ def parse_header(line: bytes, token: bytes, settings: PrepareSettings) -> Header
     return Header(values, error, unreadable, rows, columns, blob_bytes, last)
 
 
-def parse_film(header: Header, blobs: bytes, settings: PrepareSettings) -> PreparedFilm:
+def parse_film(header: Header, blobs: bytes | bytearray, settings: PrepareSettings) -> PreparedFilm:
     """Put header and blobs together; raises BadAnswer for anything out of range."""
     side = settings.size_px
     cut = side * side * _FLOAT_BYTES

@@ -14,7 +14,7 @@ from torch.utils.data import Dataset
 from worker.errors import FilmError, NothingRead
 from worker.folders import regular_files
 from worker.imaging.decode import decode
-from worker.imaging.prepare import square
+from worker.imaging.prepare import levels, square
 from worker.labels import LABELS, LabelledFilm, class_folders
 from worker.records import Labels
 from worker.train.augment import augment
@@ -87,10 +87,11 @@ def _decoded(films: Iterable[LabelledFilm], size_px: int) -> TrainingSet:
             decoded = decode(film.path.read_bytes())
         except FilmError:
             continue
-        grey = square(decoded.pixels, size_px)
-        pixels.append(np.clip(grey * 255 + 0.5, 0, 255).astype(np.uint8)[None])
+        pixels.append(
+            levels(square(decoded.pixels, size_px, (decoded.rows, decoded.columns)))[None]
+        )
         kept.append(film)
-        aspects.append(decoded.pixels.shape[1] / decoded.pixels.shape[0])
+        aspects.append(decoded.columns / decoded.rows)
     return TrainingSet(np.concatenate(pixels), tuple(kept), np.array(aspects))
 
 
