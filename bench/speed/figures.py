@@ -53,8 +53,8 @@ def steady_rate(stamps: Sequence[Stamp]) -> float | None:
 
 def _bursts(stamps: Sequence[Stamp]) -> list[Stamp]:
     """The last stamp of each batch: its films end together, and half a batch took no time."""
-    ends = [later[0] - earlier[0] > _ONE_BATCH_S for earlier, later in pairwise(stamps)]
-    return [stamp for stamp, last in zip(stamps, [*ends, True], strict=True) if last]
+    ends = [now for now, then in pairwise(stamps) if then[0] - now[0] > _ONE_BATCH_S]
+    return [*ends, *stamps[-1:]]
 
 
 def percentile(values: Sequence[float], share: float) -> float:
