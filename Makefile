@@ -39,7 +39,7 @@ coverage: .venv/test  ## Branches that the tests of intake, imaging, store and p
 
 check: lint types audit test  ## Everything that must be green
 
-bench: .venv/bench  ## Speed and memory, all of docs/PERFORMANCE.md (hours; QUICK=1: three minutes)
+bench: .venv/bench  ## Speed and memory, all of docs/PERFORMANCE.md (an hour or two; QUICK=1: minutes)
 	$(BIN)/python -m bench.speed $(if $(QUICK),--quick) $(if $(RESUME),--resume) $(PARTS)
 
 heatmaps: .venv/test  ## Heat maps against Grad-CAM, Captum and the thorax: docs/HEATMAPS.md's tables

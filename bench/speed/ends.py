@@ -227,5 +227,7 @@ def _ratios(ours: Sequence[Row], theirs: Sequence[Row], rate: Callable[[Row], fl
 
 
 def of_part(part: str, found: Row) -> Row:
-    """What belongs to one part of a run that measured several at once."""
+    """What belongs to one part of a run that measured several at once; all of it beside stages."""
+    if part == "stages":
+        return found
     return found | {"runs": {n: r for n, r in found["runs"].items() if n in _OF_PART[part]}}

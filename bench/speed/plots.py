@@ -53,7 +53,7 @@ def _stages(axes: Axes, found: Row) -> None:
     axes.set_yticks(range(len(bars)), [name for name, _, _ in bars])
     axes.invert_yaxis()
     axes.set_xlabel("ms of one core per film; hatched: not in the additive limit")
-    axes.legend(fontsize="x-small", ncols=2)
+    axes.figure.legend(loc="outside lower center", fontsize="x-small", ncols=6)
 
 
 def _latency(axes: Axes, found: Row) -> None:
@@ -87,7 +87,9 @@ def _scaling(axes: Axes, found: Row) -> None:
     line = [start + per_film * count for count in films]
     axes.loglog(films, line, "--", color="0.6", label="start-up + time per film of the first size")
     for row in found["rows"]:
-        axes.annotate(f"{row['ms_per_film']:.1f} ms/film", (row["films"], row["seconds"]))
+        text, at = f"{row['ms_per_film']:.1f} ms/film ", (row["films"], row["seconds"])
+        axes.annotate(text, at, ha="right", va="bottom")
+    axes.margins(0.15)
     axes.set(xlabel="films", ylabel="seconds")
     axes.legend()
 

@@ -78,7 +78,7 @@ def _ran(found: Row) -> Iterator[tuple[str, Row]]:
 
 
 def _stages(found: Row) -> Lines:
-    said = list(_mixes(found))
+    said = [(f"{each['mix']} ({each['sources']})", ends.summary(each)) for each in found.values()]
     head = ["ms per film on one core"]
     head += [f"{name}{also}" for name, _ in said for also in ("", ", all cores busy")]
     rows = []
@@ -93,6 +93,9 @@ def _stages(found: Row) -> Lines:
         _spread(summary[key]) for _, summary in said for key in ("limit_ms", "limit_together_ms")
     ]
     rows.append(["additive limit: **bold**, divided by the cores", *limits])
+    if any("CUDA" in name for each in found.values() for name in each["network"][0]):
+        limits = [cell for _, summary in said for cell in (_spread(summary["gpu_limit_ms"]), "–")]
+        rows.append(["limit beside a GPU: read and decode on all cores", *limits])
     yield from _grid(head, rows)
     yield ""
     yield from _network(found)
