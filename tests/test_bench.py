@@ -171,7 +171,7 @@ def test_stages_are_measured_before_and_after_every_round(tmp_path, monkeypatch)
 
     def stages_of(kind, repeats, scratch, copies=1):
         said.append("together" if copies > 1 else "stages")
-        return {"stages": STAGES, "network": {"one thread, 1 at once": 1.0}}
+        return {"stages": STAGES, "network": {"one thread, 1 at once": 1.0}, "bare": {}}
 
     def whole(name):
         def once(scratch, archive, films):
@@ -226,6 +226,7 @@ def test_each_stage_is_measured(tmp_path):
     found = ends.stages_of("jpeg", 1, tmp_path)
     assert found["stages"].keys() == STAGES.keys()
     assert all(ms >= 0 for ms in found["stages"].values())
+    assert len(found["bare"]) == 2
     assert found["stages"]["network"] == min(
         ms for name, ms in found["network"].items() if name.startswith("one thread")
     )

@@ -72,6 +72,7 @@ def measured(*runs):
         "stages": [STAGES, STAGES],
         "stages_together": [STAGES],
         "network": [{"one thread, 1 at once": 9.0}],
+        "bare": [{"OpenCV alone, full size": 5.0}],
         "runs": {name: [row] for name in runs},
     }
     return {"jpeg": each, "dicom": each | {"mix": "dicom", "runs": {}}}
@@ -136,7 +137,11 @@ def results(tmp_path):
 
 
 SAID = {
-    "stages": ["| **decode** | 1.00 | 1.00 |", "divided by the cores | 3.50 | 3.50 |"],
+    "stages": [
+        "| **decode** | 1.00 | 1.00 |",
+        "divided by the cores | 3.50 | 3.50 |",
+        "full size | 5.00 |",
+    ],
     "backfill": ["| `screen backfill`: films, 16 films | 10.0 | 8.0 | 0.04 |", "83%", " 0% (0%"],
     "watch": ["`screen watch --once`, full inbox: films, 16 films | 10.0"],
     "plain": ["| plain script, overlays of 224 px: films, 16 films | 1.0 | 1.0 |"],
@@ -163,6 +168,13 @@ def test_a_table_says_what_was_found_and_on_what_machine(part, results):
     assert [said for said in SAID[part] if said not in text] == []
     assert f"{cores()} cores" in text
     assert "Quick form" in text
+
+
+@pytest.mark.parametrize(("load", "said"), [(0.1, False), (3.0, True)])
+def test_figures_of_a_busy_machine_are_marked(results, load, said):
+    facts = {"cores": 2, "load_before": [load, 0.0, 0.0]}
+    results["rerun"]["facts"] |= facts
+    assert ("busy with other work" in table("rerun", results["rerun"])) is said
 
 
 def test_each_part_has_its_place_in_the_document(results):

@@ -74,6 +74,7 @@ def measure(scratch: Path, kind: str, mix: Mix, plan: Plan, parts: Sequence[str]
         "stages": [row["stages"] for row in stages],
         "stages_together": [row["stages"] for row in together],
         "network": [row["network"] for row in stages],
+        "bare": [row["bare"] for row in stages],
         "runs": runs,
     }
 
@@ -94,7 +95,7 @@ def stages_of(kind: str, repeats: int, scratch: Path, copies: int = 1) -> Row:
     found = [json.loads(text) for text in said]
     return {
         key: {name: sum(row[key][name] for row in found) / copies for name in found[0][key]}
-        for key in ("stages", "network")
+        for key in found[0]
     }
 
 

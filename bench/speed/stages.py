@@ -41,6 +41,7 @@ from worker.store.work import begin_attempt, begin_run, record, register_model
 
 MIXES: dict[str, Callable[[], Mix | None]] = {"jpeg": jpeg_mix, "dicom": dicom_mix}
 _AT_ONCE = (1, 2, 4, 8, 16)  # films in one pass; the limit takes the quickest
+_JPEG = b"\xff\xd8"
 _ANY_IDENTITY = "0" * 64
 
 Step = Callable[[], object]
@@ -63,7 +64,8 @@ def measure(mix: Mix, repeats: int) -> dict[str, Any]:
     """The stages of a mix: medians of `repeats` after one to warm up, in ms per film.
 
     `stages` add up to all that one film costs one core; `network` holds what was tried for them,
-    and what the network takes with all threads or on the GPU, in ms per film too.
+    and what the network takes with all threads or on the GPU, in ms per film too. `bare` is
+    OpenCV's own decoder on the same JPEG films: the rest of `decode` is checks and conversion.
     """
     torch.set_num_threads(1)
     cv2.setNumThreads(1)
@@ -77,7 +79,7 @@ def measure(mix: Mix, repeats: int) -> dict[str, Any]:
         network = _networks(engine, [film.model_input for film in prepared], repeats)
         stages["network"] = min(ms for name, ms in network.items() if "one thread" in name)
         stages |= _reports(engine, load_config(config.source), prepared, repeats)
-    return {"stages": stages, "network": network}
+    return {"stages": stages, "network": network, "bare": _bare(data, repeats)}
 
 
 def per_film(step: Step, films: int, repeats: int) -> float:
@@ -108,6 +110,22 @@ def _imaging(
         "picture JPEG": lambda: [encode_picture(each, report.quality) for each in levels],
     }
     return {name: per_film(step, len(data), n) for name, step in steps.items()}
+
+
+def _bare(data: Sequence[bytes], repeats: int) -> Timed:
+    encoded = [np.frombuffer(each, np.uint8) for each in data if each.startswith(_JPEG)]
+    if not encoded:
+        return {}
+    flags = {
+        "OpenCV alone, full size": cv2.IMREAD_GRAYSCALE,
+        "OpenCV alone, half size": cv2.IMREAD_REDUCED_GRAYSCALE_2,
+    }
+    return {
+        name: per_film(
+            lambda flag=flag: [cv2.imdecode(each, flag) for each in encoded], len(encoded), repeats
+        )
+        for name, flag in flags.items()
+    }
 
 
 def _networks(engine: Engine, inputs: Sequence[np.ndarray], repeats: int) -> Timed:

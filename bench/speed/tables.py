@@ -9,6 +9,7 @@ from bench.speed import ends, figures, growth
 Row = dict[str, Any]
 Lines = Iterator[str]
 
+_IDLE = 0.25  # load a core below which a machine is idle
 _NAMES = {
     "backfill": "`screen backfill`",
     "watch": "`screen watch --once`, full inbox",
@@ -45,6 +46,8 @@ def _machine(facts: Row, *, quick: bool) -> str:
     settings = "".join(f", {name}={value}" for name, value in facts["settings"].items())
     gpu = f", {facts['gpu']}" if facts["gpu"] else ""
     form = "Quick form: too short to compare. " if quick else ""
+    if facts["load_before"][0] > _IDLE * facts["cores"]:
+        form += "**The machine was busy with other work: compare nothing.** "
     return (
         f"{form}{facts['at'][:10]}, revision `{facts['revision']}`: {facts['cpu']}, "
         f"{facts['cores']} cores, {facts['memory_gb']} GB{gpu}, Linux {facts['kernel']}, "
@@ -97,17 +100,11 @@ def _stages(found: Row) -> Lines:
         limits = [cell for _, summary in said for cell in (_spread(summary["gpu_limit_ms"]), "–")]
         rows.append(["limit beside a GPU: read and decode on all cores", *limits])
     yield from _grid(head, rows)
-    yield ""
-    yield from _network(found)
-
-
-def _network(found: Row) -> Lines:
-    """What the network takes by threads and films at once; of the first mix, the same for all."""
-    rows = next(iter(found.values()))["network"]
-    yield from _grid(
-        ["network, heat map and guard", "ms per film"],
-        [[name, f"{ms:.2f}"] for name, ms in figures.medians(rows).items()],
-    )
+    first = next(iter(found.values()))
+    for name, key in (("network, heat map and guard", "network"), ("JPEG decoded by", "bare")):
+        yield ""
+        timed = figures.medians(first[key])
+        yield from _grid([name, "ms per film"], [[n, f"{ms:.2f}"] for n, ms in timed.items()])
 
 
 def _runs(found: Row) -> Lines:
