@@ -70,7 +70,7 @@ def measure(mix: Mix, repeats: int) -> dict[str, Any]:
     torch.set_num_threads(1)
     cv2.setNumThreads(1)
     data = [path.read_bytes() for path in mix.sources]
-    films = [decode(each) for each in data]
+    films = [decode(each, picture_px=Config().report.picture_px) for each in data]
     with tempfile.TemporaryDirectory(dir=os.environ.get("BENCH_SCRATCH")) as scratch:
         config, _ = init_site(Path(scratch) / "site")
         engine = Engine(load_model(find_model("default")), "cpu", "float32")
@@ -99,14 +99,15 @@ def _imaging(
     """From the file to the model's input and the report's picture."""
     given, report = engine.card.input, config.report
     size, low, high = given.size_px, given.low_percentile, given.high_percentile
-    pixels = [film.pixels for film in films]
-    levels = [display_levels(each, report.picture_px) for each in pixels]
+    levels = [display_levels(film.pixels, report.picture_px) for film in films]
     steps: dict[str, Step] = {
         "read": lambda: [path.read_bytes() for path in mix.sources],
         "hash": lambda: [hashlib.sha256(each).digest() for each in data],
-        "decode": lambda: [decode(each) for each in data],
-        "model input": lambda: [model_input(each, size, low, high) for each in pixels],
-        "shrink": lambda: [display_levels(each, report.picture_px) for each in pixels],
+        "decode": lambda: [decode(each, picture_px=report.picture_px) for each in data],
+        "model input": lambda: [
+            model_input(film.pixels, size, low, high, (film.rows, film.columns)) for film in films
+        ],
+        "shrink": lambda: [display_levels(film.pixels, report.picture_px) for film in films],
         "picture JPEG": lambda: [encode_picture(each, report.quality) for each in levels],
     }
     return {name: per_film(step, len(data), n) for name, step in steps.items()}
@@ -149,14 +150,14 @@ def _networks(engine: Engine, inputs: Sequence[np.ndarray], repeats: int) -> Tim
 def _prepared(engine: Engine, config: Config, film: Film) -> PreparedFilm:
     given, report = engine.card.input, config.report
     size, low, high = given.size_px, given.low_percentile, given.high_percentile
-    rows, columns = film.pixels.shape
+    whole = film.rows, film.columns
     return PreparedFilm(
         sha256="",
-        model_input=model_input(film.pixels, size, low, high),
+        model_input=model_input(film.pixels, size, low, high, whole),
         picture=encode_picture(display_levels(film.pixels, report.picture_px), report.quality),
         format=film.format,
-        rows=rows,
-        columns=columns,
+        rows=film.rows,
+        columns=film.columns,
         tags=film.tags,
         notes=film.notes,
         refusal=film.refusal,
