@@ -76,12 +76,16 @@ class Base(DeclarativeBase):
 
 
 class SiteMark(Base):
-    """The one row that says which site this database belongs to (`worker.marks`)."""
+    """The one row that says which site this database belongs to (`worker.marks`).
+
+    Pages of screenings up to `pages_safe` were seen whole and then synced to the disk.
+    """
 
     __tablename__ = "site"
 
     mark: Mapped[str] = mapped_column(String(32), primary_key=True)
     made_at: Mapped[datetime]
+    pages_safe: Mapped[int] = mapped_column(default=0, server_default="0")
 
 
 class Model(Base):
@@ -154,13 +158,16 @@ class Screening(Base):
         UniqueConstraint("film_id", "model_id"),
         CheckConstraint("probability BETWEEN 0 AND 1", name="probability"),
         Index(None, "decision", "probability"),
+        Index(None, "decision", "screened_at"),
         Index(None, "screened_at"),
+        Index(None, "model_id", "decision", "probability"),
+        Index(None, "run_id", "decision"),
     )
 
     id: Mapped[int] = mapped_column(primary_key=True)
     film_id: Mapped[int] = mapped_column(ForeignKey("films.id"))
     model_id: Mapped[int] = mapped_column(ForeignKey("models.id"))
-    run_id: Mapped[int] = mapped_column(ForeignKey("runs.id"), index=True)
+    run_id: Mapped[int] = mapped_column(ForeignKey("runs.id"))
     decision: Mapped[str]
     probability: Mapped[float]
     threshold: Mapped[float]
@@ -178,7 +185,11 @@ class Screening(Base):
 
 
 class File(Base):
-    """One file fed in, from the inbox or an archive, and where it stands."""
+    """One file fed in, from the inbox or an archive, and where it stands.
+
+    `decision`, `probability` and `reason` are those of its screening, which never changes, or of
+    its failure: here each question has an index in the order of the files.
+    """
 
     __tablename__ = "files"
     __table_args__ = (
@@ -189,10 +200,15 @@ class File(Base):
         Index(None, "state", "source"),
         Index(None, "claim"),
         Index(None, "final_name"),
+        Index(None, "finished_at", "id"),
+        Index(None, "probability", "id"),
+        Index(None, "decision", "finished_at"),
+        *(Index(None, name, "id") for name in ("state", "decision", "reason", "source", "sha256")),
+        Index(None, "run_id", "state", "id"),
     )
 
     id: Mapped[int] = mapped_column(primary_key=True)
-    run_id: Mapped[int] = mapped_column(ForeignKey("runs.id"), index=True)
+    run_id: Mapped[int] = mapped_column(ForeignKey("runs.id"))
     model_id: Mapped[int] = mapped_column(ForeignKey("models.id"))
     source: Mapped[str]
     file: Mapped[str]
@@ -202,6 +218,9 @@ class File(Base):
     claim: Mapped[str]
     state: Mapped[str]
     sha256: Mapped[str | None] = mapped_column(String(64))
+    decision: Mapped[str | None]
+    probability: Mapped[float | None]
+    reason: Mapped[str | None]
     attempts: Mapped[int] = mapped_column(default=0)
     strikes: Mapped[int] = mapped_column(default=0)
     worker_deaths: Mapped[int] = mapped_column(default=0)
@@ -219,6 +238,7 @@ class Failure(Base):
     __tablename__ = "failures"
     __table_args__ = (
         CheckConstraint("resolution IN ('retrying', 'retried', 'discarded')", name="resolution"),
+        Index(None, "resolution", "file_id"),
     )
 
     id: Mapped[int] = mapped_column(primary_key=True)
@@ -258,3 +278,15 @@ class Removal(Base):
     id: Mapped[int] = mapped_column(primary_key=True)
     name: Mapped[str]
     screening_id: Mapped[int | None] = mapped_column(ForeignKey("screenings.id"))
+
+
+class DueList(Base):
+    """A page of `reports/results/` that is not true any more (`worker.store.lists`).
+
+    `times` counts the changes: what changes while the page is being written is not lost.
+    """
+
+    __tablename__ = "due_lists"
+
+    block: Mapped[int] = mapped_column(primary_key=True)
+    times: Mapped[int] = mapped_column(default=1)
