@@ -62,6 +62,14 @@ def failures(
     return _read(engine, asked)
 
 
+def counts_by_resolution(engine: Engine) -> dict[str, int]:
+    """How many failures there are by what became of them; `stand` counts the others."""
+    how = func.coalesce(Failure.resolution, "stand")
+    asked = select(how, func.count()).group_by(Failure.resolution)
+    with engine.connect() as connection:
+        return {name: count for name, count in connection.execute(asked)}  # noqa: C416
+
+
 def failures_called(engine: Engine, word: str) -> list[Failing]:
     """Failures of the file with this number, else of files that have this name, newest first.
 

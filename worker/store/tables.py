@@ -20,6 +20,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
+ENDED = ("screened", "duplicate", "failed")  # states of files that are results
 _NAMES = {
     "ix": "ix_%(table_name)s_%(column_0_N_name)s",
     "uq": "uq_%(table_name)s_%(column_0_N_name)s",
@@ -202,7 +203,8 @@ class File(Base):
         Index(None, "final_name"),
         Index(None, "finished_at", "id"),
         Index(None, "probability", "id"),
-        Index(None, "decision", "finished_at"),
+        Index(None, "decision", "probability", "id"),
+        *(Index(None, name, "finished_at") for name in ("state", "decision", "source")),
         *(Index(None, name, "id") for name in ("state", "decision", "reason", "source", "sha256")),
         Index(None, "run_id", "state", "id"),
     )
