@@ -62,6 +62,7 @@ INDEXES = (
     *(("files", name, "finished_at") for name in ("state", "decision", "source")),
     *(("files", name, "id") for name in ("state", "decision", "reason", "source", "sha256")),
     ("files", "run_id", "state", "id"),
+    ("files", "final_name", "state"),
     ("failures", "resolution", "file_id"),
 )
 
@@ -73,15 +74,22 @@ def upgrade() -> None:
     op.add_column("site", sa.Column("pages_safe", sa.Integer(), nullable=False, server_default="0"))
     op.execute(OF_SCREENINGS)
     op.execute(OF_FAILURES)
-    for table in ("files", "screenings"):
-        op.drop_index(op.f(f"ix_{table}_run_id"), table)  # the first column of another index
+    for table, column in (("files", "run_id"), ("screenings", "run_id"), ("files", "final_name")):
+        op.drop_index(op.f(f"ix_{table}_{column}"), table)  # the first column of another index
     for table, *columns in INDEXES:
         op.create_index(op.f(f"ix_{table}_{'_'.join(columns)}"), table, columns)
     op.create_table(
-        "due_lists",
+        "result_lists",
         sa.Column("block", sa.Integer(), nullable=False),
-        sa.Column("times", sa.Integer(), nullable=False),
-        sa.PrimaryKeyConstraint("block", name=op.f("pk_due_lists")),
+        sa.Column("changes", sa.Integer(), nullable=False),
+        sa.Column("written", sa.Integer(), nullable=False),
+        sa.Column("results", sa.Integer(), nullable=False),
+        sa.Column("first_at", sa.DateTime(), nullable=True),
+        sa.Column("last_at", sa.DateTime(), nullable=True),
+        sa.PrimaryKeyConstraint("block", name=op.f("pk_result_lists")),
     )
-    op.execute("INSERT INTO due_lists SELECT DISTINCT id / 1000, 1 FROM files")
+    op.execute(
+        "INSERT INTO result_lists (block, changes, written, results) "
+        "SELECT DISTINCT id / 1000, 1, 0, 0 FROM files"
+    )
     op.execute(RESULTS)

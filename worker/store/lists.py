@@ -1,27 +1,48 @@
-"""Which pages of `reports/results/` are due: each lists the results of 1,000 consecutive files.
+"""The pages of `reports/results/`: each lists the results of 1,000 consecutive files.
 
-Whoever changes what stands there says so in the same transaction; whoever writes a page takes it
-off the list afterwards, unless it became due again meanwhile. So the work of a write depends on
-what changed, never on how many results there are.
+Whoever changes what stands there counts it in the same transaction; whoever writes a page says how
+much of that it holds. So the work of a write depends on what changed, never on how many results
+there are.
 """
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 
-from sqlalchemy import Connection, Engine, bindparam, delete, literal, select
+from sqlalchemy import Connection, Engine, bindparam, literal, select, update
 from sqlalchemy.dialects.sqlite import insert
 
-from worker.store.tables import DueList, File
+from worker.store.tables import File, ResultList
 
 LIST_FILES = 1000
 
 
 @dataclass(frozen=True)
-class Due:
-    """A page that is due: it holds the files from `block` × 1,000 on; `times` tells changes."""
+class List:
+    """One page: the files from `block` × 1,000 on, and what stands on it as it was written last."""
 
     block: int
-    times: int
+    changes: int
+    written: int
+    results: int
+    first_at: datetime | None
+    last_at: datetime | None
+
+    @property
+    def due(self) -> bool:
+        """Whether the page is not true any more, or not there yet."""
+        return self.written < self.changes
+
+
+@dataclass(frozen=True)
+class Written:
+    """What a page holds that was just written; `changes` as they were before it was read."""
+
+    block: int
+    changes: int
+    results: int
+    first_at: datetime | None
+    last_at: datetime | None
 
 
 def mark_due(connection: Connection, files: Iterable[int]) -> None:
@@ -30,37 +51,52 @@ def mark_due(connection: Connection, files: Iterable[int]) -> None:
 
 
 def mark_reports_due(connection: Connection, screenings: Collection[int]) -> None:
-    """The reports of these screenings, at most 500, come or go with this transaction."""
+    """The reports of these screenings, at most 1,024, come or go with this transaction."""
     asked = select(File.id // LIST_FILES).where(File.screening_id.in_(screenings)).distinct()
     _mark(connection, set(connection.scalars(asked)))
 
 
 def _mark(connection: Connection, blocks: set[int]) -> None:
     if blocks:
-        again = {"times": DueList.times + 1}
-        due = insert(DueList).on_conflict_do_update(index_elements=["block"], set_=again)
-        connection.execute(due, [{"block": block, "times": 1} for block in sorted(blocks)])
+        new = insert(ResultList)
+        again = {"changes": ResultList.changes + 1}
+        connection.execute(
+            new.on_conflict_do_update(index_elements=["block"], set_=again),
+            [{"block": block, "changes": 1} for block in sorted(blocks)],
+        )
 
 
 def mark_all_due(engine: Engine) -> None:
     """Every page is to be written anew."""
+    values = [literal(1), literal(0), literal(0)]
+    blocks = select(File.id // LIST_FILES, *values).where(literal(True)).distinct()
+    new = insert(ResultList).from_select(["block", "changes", "written", "results"], blocks)
     with engine.begin() as connection:
-        connection.execute(delete(DueList))
-        blocks = select(File.id // LIST_FILES, literal(1)).distinct()
-        connection.execute(insert(DueList).from_select(["block", "times"], blocks))
+        connection.execute(new.on_conflict_do_nothing())
+        connection.execute(update(ResultList).values(changes=ResultList.written + 1))
 
 
-def due_lists(engine: Engine) -> list[Due]:
-    """Pages that are due, in order."""
+def lists(engine: Engine) -> list[List]:
+    """All pages, in order."""
+    columns = (ResultList.block, ResultList.changes, ResultList.written, ResultList.results)
+    asked = select(*columns, ResultList.first_at, ResultList.last_at).order_by(ResultList.block)
     with engine.connect() as connection:
-        asked = select(DueList.block, DueList.times).order_by(DueList.block)
-        return [Due(*row) for row in connection.execute(asked)]
+        return [List(*row) for row in connection.execute(asked)]
 
 
-def lists_written(engine: Engine, written: Iterable[Due]) -> None:
-    """These pages are true again, but for what changed since they were said to be due."""
-    rows = [{"a_block": each.block, "a_times": each.times} for each in written]
-    if rows:
-        same = (DueList.block == bindparam("a_block")) & (DueList.times == bindparam("a_times"))
+def keep_written(engine: Engine, written: Sequence[Written]) -> None:
+    """Remember what these pages hold now."""
+    if written:
+        rows = [
+            {
+                "its_block": each.block,
+                "written": each.changes,
+                "results": each.results,
+                "first_at": each.first_at,
+                "last_at": each.last_at,
+            }
+            for each in written
+        ]
+        same = update(ResultList).where(ResultList.block == bindparam("its_block"))
         with engine.begin() as connection:
-            connection.execute(delete(DueList).where(same), rows)
+            connection.execute(same, rows)

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sqlalchemy import (
     Column,
+    Connection,
     Double,
     Engine,
     Integer,
@@ -139,15 +140,25 @@ def results_of(engine: Engine, chosen: Select[int]) -> Iterator[Result]:
 
     First the files, by indexes alone; then what else there is to say, of these only.
     """
-    asked = select(RESULTS, Model.negative, Model.positive, Screening.page.label("report"))
-    asked = asked.join(File, File.id == RESULTS.c.file_id).join(Model, Model.id == File.model_id)
-    asked = asked.outerjoin(Screening, Screening.id == File.screening_id)
     with engine.connect() as connection:
         found = connection.execution_options(yield_per=_AT_ONCE).execute(chosen)
         for ids in found.scalars().partitions():
-            rows = connection.execute(asked.where(RESULTS.c.file_id.in_(ids)))
-            in_full = {row.file_id: _result(row) for row in rows}
+            in_full = _in_full(connection, ids)
             yield from (in_full[number] for number in ids)
+
+
+def results_in(engine: Engine, first: int, last: int) -> list[Result]:
+    """Results of the files with these numbers and all between, in order."""
+    chosen = select(File.id).where(File.id.between(first, last), File.finished_at.is_not(None))
+    return list(results_of(engine, chosen.order_by(File.id)))
+
+
+def _in_full(connection: Connection, ids: Sequence[int]) -> dict[int, Result]:
+    asked = select(RESULTS, Model.negative, Model.positive, Screening.page.label("report"))
+    asked = asked.join(File, File.id == RESULTS.c.file_id).join(Model, Model.id == File.model_id)
+    asked = asked.outerjoin(Screening, Screening.id == File.screening_id)
+    rows = connection.execute(asked.where(RESULTS.c.file_id.in_(ids)))
+    return {row.file_id: _result(row) for row in rows}
 
 
 def _restricted(asked: Select[int], wanted: Filter) -> Select[int]:
@@ -285,6 +296,12 @@ def runs(engine: Engine, limit: int | None = None) -> list[RunSummary]:
     ]
 
 
+def knows_run(engine: Engine, run: int) -> bool:
+    """Whether there was such a run."""
+    with engine.connect() as connection:
+        return connection.scalar(select(Run.id).where(Run.id == run)) is not None
+
+
 def latest_card(engine: Engine) -> Card | None:
     """Card of the model of the newest run; `None` before any run."""
     asked = select(Model.card).join(Run, Run.model_id == Model.id).order_by(Run.id.desc()).limit(1)
@@ -301,6 +318,20 @@ def screening_ids(engine: Engine, run: int | None = None) -> list[tuple[int, str
         asked = asked.where(Screening.run_id == run)
     with engine.connect() as connection:
         return [(row.id, row.page, row.picture) for row in connection.execute(asked)]
+
+
+def pages(engine: Engine) -> Iterator[tuple[int, str]]:
+    """(id, page) of all screenings whose report is kept, in order, never all at once."""
+    asked = select(Screening.id, Screening.page).where(Screening.report_removed_at.is_(None))
+    with engine.connect() as connection:
+        rows = connection.execution_options(yield_per=1000).execute(asked.order_by(Screening.id))
+        yield from rows.tuples()
+
+
+def newest_screening(engine: Engine) -> int:
+    """Number of the newest screening; 0 when there is none."""
+    with engine.connect() as connection:
+        return connection.scalar(select(func.max(Screening.id))) or 0
 
 
 def stored_screening(engine: Engine, screening_id: int) -> StoredScreening:

@@ -200,7 +200,7 @@ class File(Base):
         UniqueConstraint("source", "path", "size", "mtime_ns", "claim", "model_id"),
         Index(None, "state", "source"),
         Index(None, "claim"),
-        Index(None, "final_name"),
+        Index(None, "final_name", "state"),
         Index(None, "finished_at", "id"),
         Index(None, "probability", "id"),
         Index(None, "decision", "probability", "id"),
@@ -282,13 +282,18 @@ class Removal(Base):
     screening_id: Mapped[int | None] = mapped_column(ForeignKey("screenings.id"))
 
 
-class DueList(Base):
-    """A page of `reports/results/` that is not true any more (`worker.store.lists`).
+class ResultList(Base):
+    """A page of `reports/results/`, for 1,000 consecutive files (`worker.store.lists`).
 
-    `times` counts the changes: what changes while the page is being written is not lost.
+    `changes` counts what changed on it, `written` how much of that was written: what changes while
+    the page is being written is not lost. The others say what stands on the written page.
     """
 
-    __tablename__ = "due_lists"
+    __tablename__ = "result_lists"
 
     block: Mapped[int] = mapped_column(primary_key=True)
-    times: Mapped[int] = mapped_column(default=1)
+    changes: Mapped[int]
+    written: Mapped[int] = mapped_column(default=0)
+    results: Mapped[int] = mapped_column(default=0)
+    first_at: Mapped[datetime | None]
+    last_at: Mapped[datetime | None]

@@ -14,7 +14,7 @@ from models.cards import Card
 from worker import __version__
 from worker.errors import passing_slugs
 from worker.failpoints import reach
-from worker.intake.found import INBOX, Found
+from worker.intake.found import Found
 from worker.store.lists import mark_due
 from worker.store.tables import Failure, File, Model, Run
 
@@ -243,7 +243,7 @@ def waiting_files(engine: Engine, source: str) -> list[Item]:
 
 def claimed_file(engine: Engine, claim: str) -> Item | None:
     """The file that was claimed into this folder of work/; `None` if it was never recorded."""
-    asked = select(File).where(File.claim == claim, File.source == INBOX)
+    asked = select(File).where(File.claim == claim)  # files of archives have none
     with Session(engine) as session:
         row = session.scalar(asked)
         return None if row is None else _item(row)
