@@ -325,7 +325,7 @@ def pages(engine: Engine) -> Iterator[tuple[int, str]]:
     asked = select(Screening.id, Screening.page).where(Screening.report_removed_at.is_(None))
     with engine.connect() as connection:
         rows = connection.execution_options(yield_per=1000).execute(asked.order_by(Screening.id))
-        yield from rows.tuples()
+        yield from ((row.id, row.page) for row in rows)
 
 
 def newest_screening(engine: Engine) -> int:
