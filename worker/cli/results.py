@@ -64,6 +64,7 @@ class _Moment(click.ParamType[datetime]):
 def query(form: str | None, config_file: Path | None, **wanted: Any) -> None:
     """Ask for results: screened, refused, failed and duplicate files, newest first.
 
+    Newest is what came last; with --since or --until what ended last, by the clock.
     JSON and CSV are not cut short; the table shows 50 rows unless --limit says otherwise.
 
     \b
