@@ -25,6 +25,7 @@ from worker.intake.found import INBOX
 from worker.records import Decision, Reason
 from worker.report.site import page_name, picture_name
 from worker.store.database import open_database, upgrade
+from worker.store.lists import mark_due
 from worker.store.tables import Base, Failure, File, Film, Run, Screening
 from worker.store.work import register_model
 
@@ -53,10 +54,12 @@ def fill(engine: Engine, count: int, seed: int = 0) -> None:
     """
     maker = _Maker(engine, read_card(find_model("default")), count, seed)
     for start in range(maker.first, maker.last + 1, _CHUNK):
+        numbers = range(start, min(start + _CHUNK, maker.last + 1))
         with engine.begin() as connection:
-            for table, rows in maker.rows(range(start, min(start + _CHUNK, maker.last + 1))):
+            for table, rows in maker.rows(numbers):
                 if rows:
                     connection.execute(insert(table), rows)
+            mark_due(connection, numbers)
 
 
 class _Maker:
@@ -73,6 +76,7 @@ class _Maker:
         self.first, self.last = highest[0] + 1, highest[0] + count
         self._films, self._screenings, self._runs = highest[1:]
         self._sha256 = ""  # of the last film: the one that duplicates are copies of
+        self._said: dict[str, Any] = {}
         self._finished = count - int(_UNFINISHED * count)
 
     def rows(self, numbers: Sequence[int]) -> Iterator[tuple[type[Base], Rows]]:
@@ -95,19 +99,20 @@ class _Maker:
             state = states[index] if self._sha256 else "screened"
             moment = file["finished_at"]
             if state == "failed":
-                made[Failure].append(
-                    _failure(number, run, reasons[index], moment, resolutions[index])
-                )
+                reason, how = reasons[index], resolutions[index]
+                made[Failure].append(_failure(number, run, reason, moment, how))
+                file |= {"decision": str(Decision.REFUSED), "reason": reason}
             else:
                 if state == "screened":
-                    self._new_content()
+                    self._new_content(answers[index])
                     made[Film].append(_film(self._films, self._sha256, moment))
                     made[Screening].append(self._screening(run, moment) | answers[index])
-                file |= {"screening_id": self._screenings, "sha256": self._sha256}
+                file |= self._said | {"screening_id": self._screenings, "sha256": self._sha256}
             file["state"] = state
         yield from made.items()
 
-    def _new_content(self) -> None:
+    def _new_content(self, answer: dict[str, Any]) -> None:
+        self._said = {name: answer[name] for name in ("decision", "probability", "reason")}
         self._films, self._screenings = self._films + 1, self._screenings + 1
         self._sha256 = self._rng.bytes(32).hex()
 
@@ -167,6 +172,9 @@ class _Maker:
             "mtime_ns": 1_700_000_000_000_000_000 + number,
             "claim": f"{number:032x}" if inbox else "",
             "sha256": None,
+            "decision": None,
+            "probability": None,
+            "reason": None,
             "attempts": 1,
             "screening_id": None,
             "final_name": f"film-{number:08}.dcm" if inbox else None,

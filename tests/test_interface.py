@@ -324,8 +324,9 @@ def test_the_table_is_short_but_json_and_csv_are_not(screen, tmp_path, clinic):
     copy = tmp_path / "clinic"
     shutil.copytree(clinic, copy)
     with sqlite3.connect(copy / "screen.db") as database:
-        columns = "run_id, model_id, source, size, mtime_ns, claim, state, sha256, attempts, "
-        columns += "strikes, worker_deaths, screening_id, final_name, recorded_at, finished_at"
+        columns = "run_id, model_id, source, size, mtime_ns, claim, state, sha256, decision, "
+        columns += "probability, reason, attempts, strikes, worker_deaths, screening_id, "
+        columns += "final_name, recorded_at, finished_at"
         database.execute(
             f"WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 1500) "
             f"INSERT INTO files (file, path, {columns}) "

@@ -1,4 +1,4 @@
-"""What the daemon does beside screening: the worklist, now and then, and retention, hourly."""
+"""What the daemon does beside screening: the worklist, now and then; retention, hourly."""
 
 from collections.abc import Callable
 from datetime import datetime
@@ -6,11 +6,12 @@ from datetime import datetime
 from sqlalchemy import Engine
 
 from worker.config import Config
-from worker.report.site import write_worklist
+from worker.report.site import results_due, settle_pages, write_worklist
 from worker.retention import prune
 
 _WORKLIST_EVERY_S = 5.0  # while films keep coming
 _WORKLIST_SHARE = 0.1  # of the time, at the most, goes into writing it
+_RESULT_PAGES = 10  # of reports/results/ are written at once, at the most: films wait meanwhile
 _PRUNE_EVERY_S = 3600.0
 
 
@@ -48,17 +49,21 @@ class Chores:
         """Write the worklist if results changed since."""
         if self._worklist_due:
             before = self._now()
-            write_worklist(self._config.site, self._engine, self._clock())
-            self._worklist_due = False
+            write_worklist(self._config.site, self._engine, self._clock(), at_most=_RESULT_PAGES)
+            self._worklist_due = results_due(self._config.site, self._engine)
             self._worklist_at = self._now()
             took_s = self._worklist_at - before
             self._worklist_every_s = max(_WORKLIST_EVERY_S, took_s / _WORKLIST_SHARE)
 
     def prune(self) -> None:
-        """Let retention look, hourly; at once again as long as it finds something."""
+        """Let retention look, hourly; at once again as long as it finds something.
+
+        Pages that were written meanwhile are synced to the disk: the next start need not read them.
+        """
         if self._now() < self._prune_at:
             return
         self._prune_at = self._now() + _PRUNE_EVERY_S
         self._check()
+        settle_pages(self._config.site, self._engine)
         if prune(self._config, self._engine, self._clock()).anything:
             self._prune_at, self._worklist_due = self._now(), True

@@ -183,6 +183,20 @@ def sync_folder(path: Path) -> None:
     _sync(path, os.O_DIRECTORY)
 
 
+def sync_filesystem(path: Path) -> None:
+    """Make everything that was written to the filesystem of a folder survive a power loss.
+
+    syncfs(2). Raises OSError.
+    """
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        if _libc.syncfs(descriptor):
+            number = ctypes.get_errno()
+            raise OSError(number, os.strerror(number), str(path))
+    finally:
+        os.close(descriptor)
+
+
 def sync_all(files: Iterable[Path], folders: Iterable[Path]) -> None:
     """Make the content of files and the names in folders survive a power loss.
 

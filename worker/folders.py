@@ -88,6 +88,6 @@ def open_folder(root: Path, below: Sequence[str] = ()) -> int:
     return descriptor
 
 
-def display_name(path: Path) -> str:
+def display_name(path: Path | str) -> str:
     r"""Name of a file as text that any database can hold: bytes that are no UTF-8 as \xNN."""
     return os.fsencode(path).decode("utf-8", "backslashreplace")

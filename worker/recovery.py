@@ -14,7 +14,7 @@ from worker.folders import display_name
 from worker.intake.found import INBOX, Found
 from worker.intake.names import is_temporary
 from worker.intake.shelf import remove_claim
-from worker.report.site import broken_pages, render_again, report_folders
+from worker.report.site import broken_pages, render_again, report_folders, settle_pages
 from worker.store.work import Item, claimed_file, finished_file, waiting_files
 
 log = logging.getLogger(__name__)
@@ -57,6 +57,7 @@ def tidy(site: Site, engine: Engine, alive: Callable[[], None] = lambda: None) -
     remove_half_written(site)
     broken = broken_pages(site, engine)
     without = render_again(site, engine, broken, alive)
+    settle_pages(site, engine)
     if broken:
         log.warning("rendered pages again", extra={"pages": len(broken) - len(without)})
     if without:

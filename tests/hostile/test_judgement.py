@@ -58,8 +58,9 @@ def lose_a_row(config):
 
 
 def report_twice(config):
-    columns = "run_id, model_id, source, file, path, size, mtime_ns, state, sha256, attempts, "
-    columns += "strikes, worker_deaths, screening_id, final_name, recorded_at, finished_at"
+    columns = "run_id, model_id, source, file, path, size, mtime_ns, state, sha256, decision, "
+    columns += "probability, reason, attempts, strikes, worker_deaths, screening_id, "
+    columns += "final_name, recorded_at, finished_at"
     execute(
         config,
         f"INSERT INTO files (id, claim, {columns}) "

@@ -1,11 +1,12 @@
 """An archive is walked in one order, links are not followed, and nothing in it changes."""
 
 import os
+from pathlib import Path
 
 import pytest
 
 from worker.folders import regular_files
-from worker.intake.archive import archive_files
+from worker.intake.archive import archive_files, count_files
 
 
 @pytest.fixture
@@ -54,6 +55,26 @@ def test_a_file_keeps_the_name_it_was_given_by_and_is_found_from_anywhere(
     assert [each.path for each in found] == [archive / "a/y/x.dcm", archive / "a/z.dcm"]
     assert {each.source for each in found} == {str(archive / "a")}
     assert {each.claim for each in found} == {""}
+
+
+def test_the_working_directory_is_an_archive_too(archive, monkeypatch):
+    monkeypatch.chdir(archive)
+    found = list(archive_files(Path()))
+    names = ["Z.dcm", "a/y/x.dcm", "a/z.dcm", "a.dcm", "b.dcm", "ä.dcm"]
+    assert [each.file for each in found] == names
+    assert [each.path for each in found] == [archive / name for name in names]
+
+
+def test_a_linked_archive_is_known_by_where_it_lies(archive, tmp_path):
+    (tmp_path / "link").symlink_to(archive)
+    found = next(archive_files(tmp_path / "link"))
+    assert (found.file, found.path) == (str(tmp_path / "link/Z.dcm"), archive / "Z.dcm")
+
+
+def test_as_many_files_are_counted_as_are_found(archive):
+    assert count_files(archive) == 6
+    assert count_files(archive / "b.dcm") == 1
+    assert count_files(archive / "gone.dcm") == 0
 
 
 def test_one_file_is_an_archive_of_one(archive):

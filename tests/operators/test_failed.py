@@ -67,7 +67,10 @@ def test_a_film_that_fails_again_stands_again_under_a_number_of_its_own(failing)
     failing.screener.errors[b"bad"] = [CorruptFile("broken still")]
     failing.work()
     assert failing.names("failed") == ["film.jpg", "film.jpg.json"]
-    assert failing.rows("SELECT file_id, resolution FROM failures") == [(1, "retried"), (2, None)]
+    assert failing.rows("SELECT file_id, resolution FROM failures ORDER BY id") == [
+        (1, "retried"),
+        (2, None),
+    ]
     with failing.database() as engine, pytest.raises(StaleFailure, match="another try already"):
         retry(failing.site, engine, failures(engine, every=True)[0], failing.now)
 

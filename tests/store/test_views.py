@@ -1,12 +1,13 @@
 """What people find when they query the database, by view or by command."""
 
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 
 import pytest
-from sqlalchemy import text
+from sqlalchemy import event, text
 
 from worker.records import RECORD_FIELDS, Decision
-from worker.store.queries import Filter, counts_by_decision, counts_by_state, results, runs
+from worker.store.failures import resolve
+from worker.store.queries import Filter, counts_by_decision, results, runs, waiting_files_count
 from worker.store.work import begin_run, register_model
 
 
@@ -95,10 +96,9 @@ def test_counts_name_every_decision_and_count_duplicates_and_failures_apart(fill
     }
 
 
-def test_counts_by_state_show_what_still_waits(filled, engine):
-    every = {"waiting": 1, "screened": 3, "duplicate": 1, "failed": 1}
-    assert counts_by_state(engine, inbox=True) == every
-    assert counts_by_state(engine, inbox=False) == {}
+def test_the_files_that_still_wait_are_counted(filled, engine):
+    assert waiting_files_count(engine, inbox=True) == 1
+    assert waiting_files_count(engine, inbox=False) == 0
 
 
 def test_counts_of_a_run_are_its_own(filled, start_run, engine):
@@ -107,6 +107,95 @@ def test_counts_of_a_run_are_its_own(filled, start_run, engine):
     second, first = runs(engine)
     assert sum(second.counts.values()) == 1
     assert sum(first.counts.values()) == 5
+
+
+def test_counts_are_those_of_the_view(filled, engine):
+    counted = rows(
+        engine,
+        "SELECT CASE status WHEN 'screened' THEN decision ELSE status END AS name, count(*) AS n "
+        "FROM results GROUP BY name",
+    )
+    counts = {name: count for name, count in counts_by_decision(engine).items() if count}
+    assert counts == {row["name"]: row["n"] for row in counted}
+
+
+def test_the_answer_beside_a_file_is_that_of_its_screening_or_failure(filled, engine):
+    differing = """
+        SELECT files.id FROM files
+        LEFT JOIN screenings ON screenings.id = screening_id
+        LEFT JOIN failures ON failures.file_id = files.id
+        WHERE files.decision IS NOT CASE files.state WHEN 'failed' THEN 'REFUSED'
+                                    ELSE screenings.decision END
+           OR files.probability IS NOT screenings.probability
+           OR files.reason IS NOT coalesce(failures.reason, screenings.reason)"""
+    assert rows(engine, differing) == []
+
+
+def test_a_file_that_waits_again_is_no_result(filled, engine, found):
+    files = [found("a.dcm", source="/archive")]
+    (item,) = filled.items(*files)
+    filled.finish(filled.failed(item))
+    resolve(engine, item.id, "retried", filled.noon)
+    before = len(names(engine, decision="REFUSED"))
+    assert filled.items(*files) == [item]
+    assert len(names(engine, decision="REFUSED")) == before - 1
+    assert names(engine, source="/archive") == names(engine, reason="a.dcm") == []
+
+
+MIDNIGHT = datetime(2026, 5, 3, tzinfo=UTC)
+QUESTIONS = [
+    *({"decision": word} for word in ("PNEUMONIA", "REFUSED")),
+    *({"status": word} for word in ("screened", "duplicate", "failed")),
+    {"reason": "lateral-view"},
+    {"sha256": "bb" * 32},
+    {"source": "inbox"},
+    {"run": 1},
+    *({name: MIDNIGHT} for name in ("since", "until")),
+    *({name: 0.9} for name in ("min_probability", "max_probability")),
+    {"decision": "PNEUMONIA", "since": MIDNIGHT},
+    {"decision": "PNEUMONIA", "min_probability": 0.9},
+    {"status": "failed", "since": MIDNIGHT},
+    {"source": "inbox", "since": MIDNIGHT},
+]
+
+
+@pytest.mark.parametrize("wanted", QUESTIONS, ids="+".join)
+def test_every_question_is_answered_by_an_index(filled, engine, wanted):
+    """A million results were read through, row by row; SQLite's plan says what is read."""
+    for plan in plans(engine, lambda: names(engine, **wanted, limit=50)):
+        assert not [step for step in plan if step.startswith("SCAN")], plan
+
+
+@pytest.mark.parametrize("wanted", QUESTIONS, ids="+".join)
+def test_a_question_for_the_newest_sorts_only_what_matched_it(filled, engine, wanted):
+    ids, *_ = plans(engine, lambda: names(engine, **wanted, limit=50))
+    if {"min_probability", "run"} & wanted.keys():
+        assert "COVERING" in ids[0], ids
+    elif "max_probability" not in wanted:
+        assert len(ids) == 1, ids
+
+
+def test_without_a_question_the_newest_are_read_and_no_more(filled, engine):
+    ids, *_ = plans(engine, lambda: names(engine, limit=50))
+    assert ids == ["SCAN files"]  # in the order of its key, from the end: nothing is sorted
+
+
+def plans(engine, ask):
+    """How SQLite answers each statement that `ask` sends, step by step."""
+    sent = []
+
+    def note(_connection, _cursor, statement, parameters, *_rest):
+        sent.append((statement, parameters))
+
+    event.listen(engine, "before_cursor_execute", note)
+    ask()
+    event.remove(engine, "before_cursor_execute", note)
+    with engine.connect() as connection:
+        return [
+            [row[3] for row in connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {each}", values)]
+            for each, values in sent
+            if each.startswith("SELECT")
+        ]
 
 
 def test_latest_results_have_one_row_per_content_and_no_failures(filled, engine):

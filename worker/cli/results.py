@@ -64,6 +64,7 @@ class _Moment(click.ParamType[datetime]):
 def query(form: str | None, config_file: Path | None, **wanted: Any) -> None:
     """Ask for results: screened, refused, failed and duplicate files, newest first.
 
+    Newest is what came last; with --since or --until what ended last, by the clock.
     JSON and CSV are not cut short; the table shows 50 rows unless --limit says otherwise.
 
     \b
@@ -159,16 +160,22 @@ def report(run: int | None, open_it: bool, config_file: Path | None) -> None:
       screen report 12
     """
     from worker.report.site import render_again, write_worklist
-    from worker.site import read_site
-    from worker.store.queries import runs, screening_ids
+    from worker.store.database import open_database, require_current
+    from worker.store.lists import mark_all_due
+    from worker.store.queries import knows_run, screening_ids
 
     config = chosen_config(config_file).require_site()
-    with read_site(config) as engine:
-        if run is not None and run not in {known.run for known in runs(engine)}:
+    engine = open_database(config.database)
+    try:
+        require_current(engine)
+        if run is not None and not knows_run(engine, run):
             raise click.UsageError(f"there is no run {run}: 'screen status' shows the last ones")
         ids = [screening_id for screening_id, *_ in screening_ids(engine, run)]
         without = render_again(config.site, engine, ids)
+        mark_all_due(engine)
         page = write_worklist(config.site, engine, datetime.now(UTC))
+    finally:
+        engine.dispose()
     click.echo(f"rendered {len(ids) - len(without)} pages")
     if without:
         click.echo(f"screen: {len(without)} pages lack their picture and were left", err=True)

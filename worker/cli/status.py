@@ -1,7 +1,6 @@
 """`screen status`: what the worker does, what waits, what it did."""
 
 import time
-from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -56,11 +55,10 @@ def _site(config: "Config") -> Iterator[str]:
 
 
 def _backlog(engine: "Engine") -> Iterator[str]:
-    from worker.store.queries import counts_by_decision, counts_by_state
+    from worker.store.queries import counts_by_decision, waiting_files_count
 
     for name, inbox in (("in work", True), ("archives", False)):
-        states = counts_by_state(engine, inbox=inbox)
-        waiting = states.get("waiting", 0) + states.get("attempted", 0)
+        waiting = waiting_files_count(engine, inbox=inbox)
         more = "" if inbox or not waiting else "; run the backfill again"
         yield f"{name:<8} {waiting} files wait{more}"
     for name, count in counts_by_decision(engine).items():
@@ -68,10 +66,9 @@ def _backlog(engine: "Engine") -> Iterator[str]:
 
 
 def _failures(engine: "Engine") -> Iterator[str]:
-    from worker.store.failures import failures
+    from worker.store.failures import counts_by_resolution
 
-    counts = Counter(each.resolution or "stand" for each in failures(engine, every=True))
-    if counts:
+    if counts := counts_by_resolution(engine):
         said = ", ".join(f"{count} {how}" for how, count in sorted(counts.items()))
         yield f"failures {said}: screen failed list"
 

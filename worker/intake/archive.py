@@ -1,23 +1,48 @@
 """Archives: folders that are only read."""
 
+import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from worker.folders import display_name, raise_it, regular_files
+from worker.folders import display_name, raise_it, walk
 from worker.intake.found import Found
+
+_HERE = "./"  # stands before every name in the working directory, and is no part of it
 
 
 def archive_files(given: Path, on_error: Callable[[OSError], None] = raise_it) -> Iterator[Found]:
     """Every regular file at or below `given`, in sorted order. `file` is the path as given.
 
-    Folders that cannot be listed go to `on_error`; files that vanish meanwhile are left out.
+    Folders that cannot be listed go to `on_error`; files that vanish meanwhile are left out. One
+    look at each file: archives are large, and looked through at every start.
     """
     root = given.resolve()
     source = display_name(root)
-    for path in regular_files(given, on_error):
-        where = root / path.relative_to(given)
+    if not given.is_dir():
+        if given.is_file():
+            status = root.stat()
+            yield Found(source, display_name(given), root, status.st_size, status.st_mtime_ns)
+        return
+    prefix, base = os.path.join(given, ""), os.path.join(root, "")  # noqa: PTH118 — no Path a file
+    for entry in _regular(given, on_error):
         try:
-            status = where.stat(follow_symlinks=False)
+            status = entry.stat(follow_symlinks=False)
         except FileNotFoundError:
             continue
-        yield Found(source, display_name(path), where, status.st_size, status.st_mtime_ns)
+        below = entry.path[len(prefix) :]
+        name = below if prefix == _HERE else entry.path
+        where, size, mtime_ns = Path(base + below), status.st_size, status.st_mtime_ns
+        yield Found(source, display_name(name), where, size, mtime_ns)
+
+
+def count_files(given: Path, on_error: Callable[[OSError], None] = raise_it) -> int:
+    """How many files `archive_files` would give, without a look at each."""
+    if not given.is_dir():
+        return int(given.is_file())
+    return sum(1 for _ in _regular(given, on_error))
+
+
+def _regular(given: Path, on_error: Callable[[OSError], None]) -> Iterator[os.DirEntry[str]]:
+    for entry in walk(given, on_error):
+        if entry.is_file(follow_symlinks=False):  # false, not an error, if it vanished
+            yield entry

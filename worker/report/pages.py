@@ -10,6 +10,7 @@ from worker.records import Decision, role_of
 from worker.report import overlay, text, wording, worklist
 from worker.report.environment import data_uri, render
 from worker.report.view import FilmView, ModelFacts, RunView, WorklistRow
+from worker.store.worklist import Counts
 
 
 @dataclass(frozen=True)
@@ -53,17 +54,20 @@ def worklist_pages(
     runs: Sequence[RunView],
     model: ModelFacts | None,
     generated_at: datetime,
+    counts: Counts | None = None,
 ) -> dict[str, str]:
     """Render the worklist: file name below reports/ → page, `index.html` first.
 
     `rows` hold every file fed in, failures and duplicates too, in any order. `model` is the one
-    in use; rows that another answered say so. `None` when no model was loaded yet.
+    in use; rows that another answered say so. `None` when no model was loaded yet. `counts` are
+    those of all results where `rows` hold only the most urgent.
     """
-    pages = worklist.pages(rows)
+    pages = worklist.pages(rows, counts=counts)
     shared = {
         "pages": pages,
-        "tiles": worklist.tiles(pages),
+        "tiles": worklist.tiles(pages, counts),
         "total": len(rows),
+        "counts": counts,
         "duplicates": sum(row.status == "duplicate" for row in rows),
         "runs": sorted(runs, key=lambda run: run.run, reverse=True),
         "model": model,

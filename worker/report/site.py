@@ -2,7 +2,7 @@
 
 import fcntl
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
@@ -12,14 +12,25 @@ from sqlalchemy import Engine
 from models.cards import Card
 from worker.config import Site
 from worker.failpoints import reach
-from worker.filesystem import sync_folder, write_all_atomic, write_atomic
-from worker.intake.found import INBOX
+from worker.filesystem import sync_filesystem, sync_folder, write_all_atomic, write_atomic
 from worker.marks import require_this_site
 from worker.report.pages import film_page, worklist_pages
-from worker.report.view import FilmView, ModelFacts, RunView, WorklistRow
+from worker.report.results import FOLDER as RESULTS
+from worker.report.results import remove_results, row_of, write_results
+from worker.report.view import FilmView, ModelFacts, RunView
+from worker.report.worklist import fair_shares
 from worker.store import queries
+from worker.store.lists import lists
+from worker.store.mark import keep_pages_safe, pages_safe
+from worker.store.worklist import (
+    has_more_results,
+    most_urgent,
+    worklist_counts,
+    worklist_results,
+)
 
 INDEX = "index.html"
+WORKLIST_ROWS = 5_000  # stand in the worklist, duplicates apart; of more the most urgent
 _LOCK = ".lock"
 PAGES, PICTURES = "films", "pictures"
 _END = b"</html>"
@@ -71,23 +82,32 @@ def write_pictures(site: Site, pictures: Mapping[str, bytes]) -> None:
 
 def write_page(site: Site, view: FilmView) -> None:
     """Write one film's page. Not synced: it can be rendered again. Raises OSError."""
+    _write_page(site, view, sync=False)
+
+
+def _write_page(site: Site, view: FilmView, *, sync: bool) -> None:
     make_folders(site)
     html = film_page(view).encode("utf-8")
-    write_atomic(site.reports / view.page, html, int(site.file_mode, 8))
+    write_atomic(site.reports / view.page, html, int(site.file_mode, 8), sync=sync)
 
 
 def report_folders(site: Site) -> list[Path]:
-    """reports/ and the folders below it."""
-    return [site.reports, site.reports / PAGES, site.reports / PICTURES]
+    """reports/ and the folders below it; not all need to be there."""
+    return [site.reports, *(site.reports / name for name in (PAGES, PICTURES, RESULTS))]
 
 
 def make_folders(site: Site) -> None:
-    """Make the folders below reports/, with the site's mode whatever the umask is."""
-    for folder in report_folders(site):
-        if not folder.is_dir():
-            folder.mkdir(mode=0o700)
-            folder.chmod(int(site.dir_mode, 8))
-            sync_folder(folder.parent)
+    """Make the folders of films below reports/."""
+    for folder in (site.reports, site.reports / PAGES, site.reports / PICTURES):
+        make_folder(site, folder)
+
+
+def make_folder(site: Site, folder: Path) -> None:
+    """Make a folder, unless it is there, with the site's mode whatever the umask is."""
+    if not folder.is_dir():
+        folder.mkdir(mode=0o700)
+        folder.chmod(int(site.dir_mode, 8))
+        sync_folder(folder.parent)
 
 
 def render_again(
@@ -95,7 +115,8 @@ def render_again(
 ) -> list[int]:
     """Render the pages of these screenings from the database; return those without a picture.
 
-    `alive` is called before each. Raises ShareGone when reports/ is not the folder that was marked.
+    `alive` is called before each. Synced, as the pages were that they replace: `broken_pages` does
+    not look into these again. Raises ShareGone when reports/ is not the folder that was marked.
     """
     check = require_this_site(site, engine)
     without = []
@@ -108,7 +129,7 @@ def render_again(
         except FileNotFoundError:
             without.append(screening_id)
             continue
-        write_page(site, stored_view(stored, picture))
+        _write_page(site, stored_view(stored, picture), sync=True)
     return without
 
 
@@ -132,12 +153,43 @@ def stored_view(stored: queries.StoredScreening, picture: bytes) -> FilmView:
 
 
 def broken_pages(site: Site, engine: Engine) -> list[int]:
-    """Screenings whose page is missing or was cut short, by a power loss say."""
+    """Screenings whose page is missing or was cut short, by a power loss say.
+
+    One listing tells which are missing. Only pages that were not synced yet (`settle_pages`) can be
+    cut short.
+    """
+    safe = pages_safe(engine)
+    there = _names(site.reports / PAGES)
     return [
         screening_id
-        for screening_id, page, _picture in queries.screening_ids(engine)
-        if not _is_whole(site.reports / page)
+        for screening_id, page in queries.pages(engine)
+        if not _is_there(page, there)
+        or (screening_id > safe and not _is_whole(site.reports / page))
     ]
+
+
+def settle_pages(site: Site, engine: Engine) -> None:
+    """Sync the pages that are there to the disk, and remember it. Raises OSError, StoreError.
+
+    Only whole pages may be there: after `broken_pages` were rendered, or of a worker that lives.
+    """
+    newest = queries.newest_screening(engine)  # before the sync: its page was written before it
+    if newest > pages_safe(engine):
+        sync_filesystem(site.reports)
+        keep_pages_safe(engine, newest)
+
+
+def _names(folder: Path) -> set[str]:
+    try:
+        with os.scandir(folder) as entries:
+            return {entry.name for entry in entries}
+    except FileNotFoundError:
+        return set()
+
+
+def _is_there(page: str, names: set[str]) -> bool:
+    folder, _, name = page.partition("/")
+    return folder == PAGES and name in names
 
 
 def _is_whole(page: Path) -> bool:
@@ -149,14 +201,22 @@ def _is_whole(page: Path) -> bool:
         return False
 
 
-def write_worklist(site: Site, engine: Engine, now: datetime) -> Path:
+def write_worklist(
+    site: Site, engine: Engine, now: datetime, *, at_most: int | None = None
+) -> Path:
     """Render the worklist from the database; return the page to open.
 
-    Pages that no longer exist, because there are fewer rows, are removed. Raises ShareGone when
-    reports/ is not the folder that was marked.
+    Up to `WORKLIST_ROWS` results stand in it. Of more it holds the most urgent, and all stand below
+    `reports/results/`, where those pages are written that changed, `at_most` of them. Pages that no
+    longer exist are removed. Raises ShareGone when reports/ is not the folder that was marked.
     """
     with _alone(site):
-        return _write_worklist(site, engine, now)
+        return _write_worklist(site, engine, now, at_most)
+
+
+def results_due(site: Site, engine: Engine) -> bool:
+    """Whether pages below `reports/results/` are still to be written, at a site that has them."""
+    return (site.reports / RESULTS).is_dir() and any(each.due for each in lists(engine))
 
 
 @contextmanager
@@ -170,48 +230,28 @@ def _alone(site: Site) -> Iterator[None]:
         os.close(descriptor)
 
 
-def _write_worklist(site: Site, engine: Engine, now: datetime) -> Path:
+def _write_worklist(site: Site, engine: Engine, now: datetime, at_most: int | None) -> Path:
     card = queries.latest_card(engine)
-    pages = worklist_pages(
-        _rows(queries.results(engine)),
-        [_run_view(run) for run in queries.runs(engine, _RUNS_SHOWN)],
-        model_facts(card) if card else None,
-        now,
-    )
+    model = model_facts(card) if card else None
+    is_long = has_more_results(engine, WORKLIST_ROWS)
+    counts = worklist_counts(engine) if is_long else None
+    shares = fair_shares(counts.films, WORKLIST_ROWS) if counts else {}
+    chosen = most_urgent(engine, shares) if counts else worklist_results(engine)
+    runs = [_run_view(run) for run in queries.runs(engine, _RUNS_SHOWN)]
+    pages = worklist_pages([row_of(each) for each in chosen], runs, model, now, counts)
     require_this_site(site, engine)  # only now: rendering takes its time, and the share may go
+    if is_long:
+        make_folder(site, site.reports / RESULTS)
+        write_results(site, engine, model, now, at_most)
     for name, html in pages.items():
         write_atomic(site.reports / name, html.encode("utf-8"), int(site.file_mode, 8))
     for old in site.reports.glob("worklist-*.html"):
         if old.name not in pages:
             old.unlink(missing_ok=True)
+    if not is_long:
+        remove_results(site)
     reach("worklist-written")
     return site.reports / INDEX
-
-
-def _rows(results: Iterable[queries.Result]) -> Sequence[WorklistRow]:
-    """Rows of the worklist; failures that were mended, retried or discarded are left out."""
-    return [
-        WorklistRow(
-            record=r.record,
-            labels=r.labels,
-            status=r.status,
-            page=r.report if r.status != "failed" else None,
-            run=r.run,
-            at=r.finished_at,
-            removed_at=r.page_removed_at,
-        )
-        for r in _standing(results)
-    ]
-
-
-def _standing(newest_first: Iterable[queries.Result]) -> Iterator[queries.Result]:
-    seen = set()
-    for result in newest_first:
-        where = (result.source, result.record.file)
-        mended = result.status == "failed" and where in seen and result.source != INBOX
-        if not (mended or result.resolution in ("retried", "discarded")):
-            yield result
-        seen.add(where)
 
 
 def _run_view(run: queries.RunSummary) -> RunView:

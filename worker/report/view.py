@@ -64,7 +64,8 @@ class WorklistRow:
     """One file fed in, for the worklist: a screening, a duplicate of one, or a failure.
 
     `labels` are the words of its model. `status` is `screened`, `duplicate` or `failed`; `page` is
-    below reports/, `None` for failures; `removed_at` says when retention removed it.
+    below reports/, `None` for failures; `removed_at` says when retention removed it. `resolution`
+    says what an operator decided about a failure.
     """
 
     record: Record
@@ -74,6 +75,7 @@ class WorklistRow:
     run: int
     at: datetime
     removed_at: datetime | None = None
+    resolution: str | None = None
 
 
 @dataclass(frozen=True)

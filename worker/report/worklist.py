@@ -1,13 +1,14 @@
 """The order of the worklist, its groups and its pages. Pure: rows in, rows out."""
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from itertools import groupby
 
 from worker.records import Role, role_of
 from worker.report.view import WorklistRow
 from worker.report.wording import SLUGS, Group, groups
+from worker.store.worklist import Counts
 
 PAGE_ROWS = 500
 
@@ -26,12 +27,16 @@ class Entry:
 
 @dataclass(frozen=True)
 class Section:
-    """The rows of one group that stand on one page; `total` counts the group over all pages."""
+    """The rows of one group that stand on one page; `total` counts the group over all pages.
+
+    `left_out` of its films stand on no page: the worklist holds the most urgent of many.
+    """
 
     group: Group
     entries: tuple[Entry, ...]
     total: int
     continued: bool
+    left_out: int = 0
 
 
 @dataclass(frozen=True)
@@ -68,19 +73,42 @@ def by_suspicion(rows: Iterable[WorklistRow]) -> list[WorklistRow]:
     return sorted(newest_first, key=_urgency)
 
 
-def pages(rows: Sequence[WorklistRow], page_rows: int = PAGE_ROWS) -> list[WorklistPage]:
-    """Cut the sorted rows into pages; an empty worklist still has its first page."""
+def pages(
+    rows: Sequence[WorklistRow], page_rows: int = PAGE_ROWS, counts: Counts | None = None
+) -> list[WorklistPage]:
+    """Cut the sorted rows into pages; an empty worklist still has its first page.
+
+    `counts` are those of all results where `rows` are only the most urgent.
+    """
     ordered = _keep_duplicates_together(by_suspicion(rows))
     totals = Counter(entry.slug for entry in ordered)
-    shown = groups(row.labels for row in rows)
-    return [
-        _page(number, start, ordered[start : start + page_rows], totals, ordered[:start], shown)
-        for number, start in enumerate(range(0, max(len(ordered), 1), page_rows), start=1)
-    ]
+    listed = Counter(slug_of(row) for row in rows if row.status != "duplicate")
+    left_out = {slug: n - listed[slug] for slug, n in counts.films.items()} if counts else {}
+    shown = groups(counts.labels if counts else (row.labels for row in rows))
+    made = []
+    for number, start in enumerate(range(0, max(len(ordered), 1), page_rows), start=1):
+        before = ordered[start - 1].slug if start else None
+        page = _page(number, start, ordered[start : start + page_rows], totals, before, shown)
+        sections = (replace(s, left_out=left_out.get(s.group.slug, 0)) for s in page.sections)
+        made.append(replace(page, sections=tuple(sections)))
+    return made
 
 
-def tiles(all_pages: Sequence[WorklistPage]) -> tuple[Tile, ...]:
-    """Count the films of each group, duplicates left out, over all pages."""
+def fair_shares(films: Mapping[str, int], rows: int) -> dict[str, int]:
+    """How many films of each group a worklist of so many rows holds.
+
+    Each group has an equal share; what a group does not need goes to the others.
+    """
+    shares: dict[str, int] = {}
+    for left, slug in zip(
+        range(len(films), 0, -1), sorted(films, key=films.__getitem__), strict=True
+    ):
+        shares[slug] = min(films[slug], (rows - sum(shares.values())) // left)
+    return shares
+
+
+def tiles(all_pages: Sequence[WorklistPage], counted: Counts | None = None) -> tuple[Tile, ...]:
+    """Count the films of each group, duplicates left out, over all pages, or as `counted`."""
     counts: Counter[str] = Counter()
     starts: dict[str, str] = {}
     for page in all_pages:
@@ -88,6 +116,8 @@ def tiles(all_pages: Sequence[WorklistPage]) -> tuple[Tile, ...]:
             slug = section.group.slug
             starts.setdefault(slug, f"{page.name}#{slug}")
             counts[slug] += sum(entry.row.status != "duplicate" for entry in section.entries)
+    if counted:
+        counts = Counter(counted.films)
     return tuple(
         Tile(group, counts[group.slug], starts.get(group.slug)) for group in all_pages[0].groups
     )
@@ -121,11 +151,10 @@ def _page(
     start: int,
     entries: Sequence[Entry],
     totals: Counter[str],
-    before: Sequence[Entry],
+    last_slug: str | None,
     shown: tuple[Group, ...],
 ) -> WorklistPage:
     name = "index.html" if number == 1 else f"worklist-{number}.html"
-    last_slug = before[-1].slug if before else None
     group_of = {group.slug: group for group in shown}
     sections = tuple(
         Section(group_of[slug], tuple(members), totals[slug], slug == last_slug)

@@ -17,6 +17,8 @@ from worker.errors import StoreError
 from worker.filesystem import move_new, sync_folder
 from worker.intake.found import INBOX
 from worker.store.database import integrity_problems, open_database, revisions, upgrade
+from worker.store.lists import mark_all_due
+from worker.store.mark import mark_pages_unsafe
 from worker.store.tables import File
 
 _PREFIX = ".screen-copy-"
@@ -59,6 +61,9 @@ def restorable(source: Path, settings: Database) -> Iterator[Path]:
             if revisions(engine)[0] is None:
                 raise StoreError(f"{source} is no database of Screen: take another backup")
             upgrade(engine)
+            mark_all_due(engine)  # the pages that are there are those of the other database
+            with engine.begin() as connection:
+                mark_pages_unsafe(connection, 1)
         finally:
             engine.dispose()
         yield copy

@@ -9,10 +9,11 @@ from sqlalchemy import Engine, Row, Select, func, or_, select, update
 from sqlalchemy.orm import Session
 
 from worker.intake.found import INBOX
+from worker.store.lists import mark_due
 from worker.store.tables import Failure, File
 
 Resolution = Literal["retrying", "retried", "discarded"]
-_STANDING = or_(Failure.resolution.is_(None), Failure.resolution == "retrying")
+STANDING = or_(Failure.resolution.is_(None), Failure.resolution == "retrying")
 
 
 @dataclass(frozen=True)
@@ -54,12 +55,20 @@ def failures(
     engine: Engine, *, reason: str | None = None, resolution: str | None = None, every: bool = False
 ) -> list[Failing]:
     """Failures that stand, or `every` one, oldest first; only of this reason or resolution."""
-    asked = _asked() if every or resolution else _asked().where(_STANDING)
+    asked = _asked() if every or resolution else _asked().where(STANDING)
     if reason is not None:
         asked = asked.where(Failure.reason == reason)
     if resolution is not None:
         asked = asked.where(Failure.resolution == resolution)
     return _read(engine, asked)
+
+
+def counts_by_resolution(engine: Engine) -> dict[str, int]:
+    """How many failures there are by what became of them; `stand` counts the others."""
+    how = func.coalesce(Failure.resolution, "stand")
+    asked = select(how, func.count()).group_by(Failure.resolution)
+    with engine.connect() as connection:
+        return {name: count for name, count in connection.execute(asked)}  # noqa: C416
 
 
 def failures_called(engine: Engine, word: str) -> list[Failing]:
@@ -111,15 +120,17 @@ def resolve(engine: Engine, file_id: int, how: Resolution | None, now: datetime)
     """Record what was decided about a failure; `None` lets it stand again."""
     moment = now if how else None
     decided = update(Failure).where(Failure.file_id == file_id)
-    with Session(engine) as session, session.begin():
-        session.execute(decided.values(resolution=how, resolved_at=moment))
+    with engine.begin() as connection:
+        connection.execute(decided.values(resolution=how, resolved_at=moment))
+        mark_due(connection, [file_id])
 
 
 def owner_in_failed(engine: Engine, name: str) -> int | None:
-    """The file that goes by this name in failed/: names become free again, the newest has it."""
-    asked = select(func.max(File.id)).where(
-        File.state == "failed", File.source == INBOX, File.final_name == name
-    )
+    """The file that goes by this name in failed/: names become free again, the newest has it.
+
+    Files of archives have no such name.
+    """
+    asked = select(func.max(File.id)).where(File.state == "failed", File.final_name == name)
     with Session(engine) as session:
         return session.scalar(asked)
 
@@ -130,6 +141,6 @@ def standing_failures(engine: Engine, sources: Sequence[str], model_id: int) -> 
     Failures that an operator discarded do not count.
     """
     asked = select(func.count()).select_from(File).join(Failure, Failure.file_id == File.id)
-    asked = asked.where(File.state == "failed", File.source.in_(sources), _STANDING)
+    asked = asked.where(File.state == "failed", File.source.in_(sources), STANDING)
     with Session(engine) as session:
         return session.scalars(asked.where(File.model_id == model_id)).one()

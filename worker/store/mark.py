@@ -1,8 +1,8 @@
-"""Which site a database belongs to."""
+"""Which site a database belongs to, and which of its pages survived for sure."""
 
 from datetime import datetime
 
-from sqlalchemy import Engine, select
+from sqlalchemy import Connection, Engine, select, update
 from sqlalchemy.orm import Session
 
 from worker.store.tables import SiteMark
@@ -18,3 +18,21 @@ def keep_site_mark(engine: Engine, mark: str, now: datetime) -> None:
     """Remember the mark, once and for all."""
     with Session(engine) as session, session.begin():
         session.add(SiteMark(mark=mark, made_at=now))
+
+
+def pages_safe(engine: Engine) -> int:
+    """Pages of screenings up to this number are whole on the disk; 0 when nothing is known."""
+    with engine.connect() as connection:
+        return connection.scalar(select(SiteMark.pages_safe)) or 0
+
+
+def keep_pages_safe(engine: Engine, screening: int) -> None:
+    """Remember that pages of screenings up to this number were synced to the disk, whole."""
+    with engine.begin() as connection:
+        connection.execute(update(SiteMark).values(pages_safe=screening))
+
+
+def mark_pages_unsafe(connection: Connection, screening: int) -> None:
+    """The page of this screening was written again and may be cut short by a power loss."""
+    known_safe = update(SiteMark).where(SiteMark.pages_safe >= screening)
+    connection.execute(known_safe.values(pages_safe=screening - 1))

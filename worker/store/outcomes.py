@@ -6,12 +6,13 @@ from datetime import datetime
 
 import numpy as np
 from numpy.typing import NDArray
-from sqlalchemy import Engine, select, update
-from sqlalchemy.orm import Session
+from sqlalchemy import Connection, Engine, bindparam, insert, select, update
 
 from worker.errors import FilmError
 from worker.failpoints import reach
-from worker.records import PreparedFilm, Record
+from worker.records import Decision, PreparedFilm, Record
+from worker.store.lists import mark_due, mark_reports_due
+from worker.store.mark import mark_pages_unsafe
 from worker.store.tables import Failure, File, Film, Screening
 from worker.store.work import Item
 
@@ -27,6 +28,11 @@ class Screened:
     page: str
     picture: str
     final_name: str | None
+
+    @property
+    def content(self) -> str:
+        """SHA-256 of what was screened."""
+        return str(self.record.sha256)
 
 
 @dataclass(frozen=True)
@@ -62,116 +68,177 @@ def screened_contents(engine: Engine, contents: Iterable[str], model_id: int) ->
         .where(Film.sha256.in_(list(contents)), Screening.model_id == model_id)
         .where(Screening.report_removed_at.is_(None))
     )
-    with Session(engine) as session:
-        return set(session.scalars(asked))
+    with engine.connect() as connection:
+        return set(connection.scalars(asked))
 
 
 def finish(
     engine: Engine, outcomes: Sequence[Outcome], *, run_id: int, model_id: int, now: datetime
 ) -> None:
-    """Write the outcomes of a batch, all or none."""
-    with Session(engine) as session, session.begin():
-        for outcome in sorted(outcomes, key=lambda each: isinstance(each, Duplicate)):
-            _finish_one(session, outcome, run_id, model_id, now)
+    """Write the outcomes of a batch, all or none, in as many statements whatever its size."""
+    with engine.begin() as connection:
+        _Ending(connection, run_id, model_id, now).write(outcomes)
         reach("outcomes-written")
     reach("outcomes-committed")
 
 
-def _finish_one(
-    session: Session, outcome: Outcome, run_id: int, model_id: int, now: datetime
-) -> None:
-    changes: dict[str, object] = {"finished_at": now, "final_name": outcome.final_name}
-    match outcome:
-        case Screened():
-            again = _with_a_new_report(session, outcome, model_id)
-            screening = again or _screening(session, outcome, run_id, model_id, now)
-            changes |= {
-                "state": "duplicate" if again else "screened",
-                "sha256": outcome.record.sha256,
-                "screening_id": screening.id,
+@dataclass(frozen=True)
+class _Answer:
+    """A screening in the database; `removed` says that retention has removed its report."""
+
+    id: int
+    decision: str
+    probability: float | None
+    reason: str | None
+    removed: bool = False
+
+
+@dataclass(frozen=True)
+class _Ending:
+    """One transaction that brings a batch to its end."""
+
+    connection: Connection
+    run_id: int
+    model_id: int
+    now: datetime
+
+    def write(self, outcomes: Sequence[Outcome]) -> None:
+        """Films before screenings, screenings before the files that point at them."""
+        screened = [each for each in outcomes if isinstance(each, Screened)]
+        copies = [each.sha256 for each in outcomes if isinstance(each, Duplicate)]
+        films, answers = self._known({each.content for each in screened} | set(copies))
+        again = {each.content: each for each in screened if _is_removed(answers, each.content)}
+        new = [each for each in screened if again.get(each.content) is not each]
+        self._renew([(answers[content].id, each) for content, each in again.items()])
+        films |= self._insert_films([each for each in new if each.content not in films])
+        answers |= self._insert_screenings(new, films)
+        self._insert_failures([each for each in outcomes if isinstance(each, Failed)])
+        fresh = {each.item.id for each in new}
+        self._end_files([self._end(each, answers, fresh) for each in outcomes])
+        mark_due(self.connection, (each.item.id for each in outcomes))
+
+    def _known(self, contents: set[str]) -> tuple[dict[str, int], dict[str, _Answer]]:
+        """Films by content, and what this model answered for them."""
+        films: dict[str, int] = {}
+        answers: dict[str, _Answer] = {}
+        answered = (Screening.film_id == Film.id) & (Screening.model_id == self.model_id)
+        columns = (Screening.decision, Screening.probability, Screening.reason)
+        removed = Screening.report_removed_at.is_not(None)
+        asked = select(Film.sha256, Film.id, Screening.id, *columns, removed)
+        asked = asked.outerjoin(Screening, answered).where(Film.sha256.in_(contents))
+        for sha256, film, screening, decision, probability, reason, gone in self.connection.execute(
+            asked
+        ):
+            films[sha256] = film
+            if screening is not None:
+                answers[sha256] = _Answer(screening, decision, probability, reason, gone)
+        return films, answers
+
+    def _renew(self, again: list[tuple[int, Screened]]) -> None:
+        """Give screenings whose report retention had removed their new one.
+
+        The first answer stands: one content and one model have one answer.
+        """
+        if not again:
+            return
+        rows = [{"its_id": i, "page": s.page, "picture": s.picture} for i, s in again]
+        renewed = update(Screening).where(Screening.id == bindparam("its_id"))
+        self.connection.execute(renewed.values(report_removed_at=None), rows)
+        ids = [screening for screening, _ in again]
+        mark_reports_due(self.connection, ids)
+        mark_pages_unsafe(self.connection, min(ids))
+
+    def _insert_films(self, new: list[Screened]) -> dict[str, int]:
+        if not new:
+            return {}
+        rows = {each.content: _film(each, self.now) for each in new}
+        made = insert(Film).returning(Film.sha256, Film.id)
+        return {row.sha256: row.id for row in self.connection.execute(made, list(rows.values()))}
+
+    def _insert_screenings(self, new: list[Screened], films: dict[str, int]) -> dict[str, _Answer]:
+        if not new:
+            return {}
+        shared = {"model_id": self.model_id, "run_id": self.run_id, "screened_at": self.now}
+        rows = [_screening(each) | shared | {"film_id": films[each.content]} for each in new]
+        made = insert(Screening).returning(Screening.film_id, Screening.id)
+        ids = {row.film_id: row.id for row in self.connection.execute(made, rows)}
+        return {
+            content: _Answer(ids[films[content]], says.decision, says.probability, says.reason)
+            for content, says in ((each.content, each.record) for each in new)
+        }
+
+    def _insert_failures(self, failed: list[Failed]) -> None:
+        rows = [
+            {
+                "file_id": each.item.id,
+                "run_id": self.run_id,
+                "reason": each.error.slug,
+                "message": str(each.error),
+                "failed_at": self.now,
             }
-        case Duplicate():
-            changes |= {
-                "state": "duplicate",
-                "sha256": outcome.sha256,
-                "screening_id": _screening_of(session, outcome.sha256, model_id),
-            }
-        case Failed():
-            session.add(_failure(outcome, run_id, now))
-            changes |= {"state": "failed", "sha256": outcome.sha256}
-    session.execute(update(File).where(File.id == outcome.item.id).values(changes))
+            for each in failed
+        ]
+        if rows:
+            self.connection.execute(insert(Failure), rows)
+
+    def _end(
+        self, outcome: Outcome, answers: dict[str, _Answer], fresh: set[int]
+    ) -> dict[str, object]:
+        """New values of a file's row; `fresh` are the files that got an answer of their own."""
+        ended: dict[str, object] = {"its_id": outcome.item.id, "final_name": outcome.final_name}
+        ended |= {"finished_at": self.now}
+        if isinstance(outcome, Failed):
+            how = {"state": "failed", "decision": Decision.REFUSED, "reason": outcome.error.slug}
+            return (
+                ended | how | {"sha256": outcome.sha256, "probability": None, "screening_id": None}
+            )
+        content = outcome.content if isinstance(outcome, Screened) else outcome.sha256
+        answer = answers[content]
+        return ended | {
+            "state": "screened" if outcome.item.id in fresh else "duplicate",
+            "sha256": content,
+            "screening_id": answer.id,
+            "decision": answer.decision,
+            "probability": answer.probability,
+            "reason": answer.reason,
+        }
+
+    def _end_files(self, rows: list[dict[str, object]]) -> None:
+        if rows:
+            ended = update(File).where(File.id == bindparam("its_id"))
+            self.connection.execute(ended, rows)
 
 
-def _with_a_new_report(session: Session, outcome: Screened, model_id: int) -> Screening | None:
-    """The screening of this content whose report retention had removed, now with its new one.
-
-    Its first answer stands: one content and one model have one answer.
-    """
-    asked = select(Screening).join(Film, Film.id == Screening.film_id)
-    asked = asked.where(Film.sha256 == outcome.record.sha256, Screening.model_id == model_id)
-    screening = session.scalar(asked.where(Screening.report_removed_at.is_not(None)))
-    if screening is not None:
-        screening.page, screening.picture = outcome.page, outcome.picture
-        screening.report_removed_at = None
-    return screening
+def _is_removed(answers: dict[str, _Answer], content: str) -> bool:
+    return content in answers and answers[content].removed
 
 
-def _screening_of(session: Session, sha256: str, model_id: int) -> int:
-    asked = select(Screening.id).join(Film, Film.id == Screening.film_id)
-    asked = asked.where(Film.sha256 == sha256, Screening.model_id == model_id)
-    return session.scalars(asked).one()
-
-
-def _failure(outcome: Failed, run_id: int, now: datetime) -> Failure:
-    return Failure(
-        file_id=outcome.item.id,
-        run_id=run_id,
-        reason=outcome.error.slug,
-        message=str(outcome.error),
-        failed_at=now,
-    )
-
-
-def _screening(
-    session: Session, outcome: Screened, run_id: int, model_id: int, now: datetime
-) -> Screening:
+def _screening(outcome: Screened) -> dict[str, object]:
     record, evidence = outcome.record, outcome.evidence.astype("<f4")
-    screening = Screening(
-        film_id=_film(session, outcome, now).id,
-        model_id=model_id,
-        run_id=run_id,
-        decision=record.decision,
-        probability=record.probability,
-        threshold=record.threshold,
-        guard_score=record.guard_score,
-        guard_threshold=record.guard_threshold,
-        reason=record.reason,
-        message=record.message,
-        evidence=evidence.tobytes(),
-        evidence_rows=evidence.shape[0],
-        evidence_columns=evidence.shape[1],
-        picture=outcome.picture,
-        page=outcome.page,
-        screened_at=now,
-    )
-    session.add(screening)
-    session.flush()
-    return screening
+    return {
+        "decision": record.decision,
+        "probability": record.probability,
+        "threshold": record.threshold,
+        "guard_score": record.guard_score,
+        "guard_threshold": record.guard_threshold,
+        "reason": record.reason,
+        "message": record.message,
+        "evidence": evidence.tobytes(),
+        "evidence_rows": evidence.shape[0],
+        "evidence_columns": evidence.shape[1],
+        "picture": outcome.picture,
+        "page": outcome.page,
+    }
 
 
-def _film(session: Session, outcome: Screened, now: datetime) -> Film:
-    row = session.scalar(select(Film).where(Film.sha256 == outcome.record.sha256))
-    if row is None:
-        film = outcome.film
-        row = Film(
-            sha256=outcome.record.sha256,
-            format=film.format,
-            rows=film.rows,
-            columns=film.columns,
-            notes=list(film.notes),
-            first_seen_at=now,
-            **asdict(film.tags),
-        )
-        session.add(row)
-        session.flush()
-    return row
+def _film(outcome: Screened, now: datetime) -> dict[str, object]:
+    film = outcome.film
+    return {
+        "sha256": outcome.content,
+        "format": film.format,
+        "rows": film.rows,
+        "columns": film.columns,
+        "notes": list(film.notes),
+        "first_seen_at": now,
+        **asdict(film.tags),
+    }

@@ -10,6 +10,7 @@ from sqlalchemy.dialects.sqlite import insert
 from sqlalchemy.orm import Session, aliased
 
 from worker.intake.found import INBOX
+from worker.store.lists import mark_reports_due
 from worker.store.tables import File, Removal, RetentionDay, Screening
 
 _UPDATED_AT_ONCE = 500  # statements have a limit of variables
@@ -107,12 +108,11 @@ _ENDED = (
 
 def films_before(engine: Engine, moment: datetime, limit: int) -> list[StoredFilm]:
     """Films of the inbox that were put into done/ before a moment and are kept, oldest first."""
-    newer = aliased(File)
+    newer = aliased(File)  # of the inbox: files of archives have no name of ours
     taken_over = select(newer.id).where(
         newer.final_name == File.final_name,
-        newer.id > File.id,
-        newer.source == INBOX,
         newer.state.in_(("screened", "duplicate")),
+        newer.id > File.id,
     )
     columns = (File.id, File.final_name, File.claim, File.size, File.mtime_ns, File.sha256)
     asked = (
@@ -165,6 +165,7 @@ def begin_removal(
             ids = [each.id for each in reports[start : start + _UPDATED_AT_ONCE]]
             gone = update(Screening).where(Screening.id.in_(ids))
             session.execute(gone.values(report_removed_at=now))
+            mark_reports_due(session.connection(), ids)
         if names:
             session.execute(insert(Removal), [{"name": n, "screening_id": of} for n, of in names])
         day = session.get_one(RetentionDay, now.astimezone(UTC).date())
@@ -178,7 +179,6 @@ def under_way(engine: Engine) -> list[ToUnlink]:
     """Files still to be unlinked, in order."""
     new_film = select(File.id).where(
         File.final_name == Removal.name,
-        File.source == INBOX,
         File.state.in_(("screened", "duplicate")),
         File.film_removed_at.is_(None),
     )

@@ -20,6 +20,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
+ENDED = ("screened", "duplicate", "failed")  # states of files that are results
 _NAMES = {
     "ix": "ix_%(table_name)s_%(column_0_N_name)s",
     "uq": "uq_%(table_name)s_%(column_0_N_name)s",
@@ -76,12 +77,16 @@ class Base(DeclarativeBase):
 
 
 class SiteMark(Base):
-    """The one row that says which site this database belongs to (`worker.marks`)."""
+    """The one row that says which site this database belongs to (`worker.marks`).
+
+    Pages of screenings up to `pages_safe` were seen whole and then synced to the disk.
+    """
 
     __tablename__ = "site"
 
     mark: Mapped[str] = mapped_column(String(32), primary_key=True)
     made_at: Mapped[datetime]
+    pages_safe: Mapped[int] = mapped_column(default=0, server_default="0")
 
 
 class Model(Base):
@@ -154,13 +159,16 @@ class Screening(Base):
         UniqueConstraint("film_id", "model_id"),
         CheckConstraint("probability BETWEEN 0 AND 1", name="probability"),
         Index(None, "decision", "probability"),
+        Index(None, "decision", "screened_at"),
         Index(None, "screened_at"),
+        Index(None, "model_id", "decision", "probability"),
+        Index(None, "run_id", "decision"),
     )
 
     id: Mapped[int] = mapped_column(primary_key=True)
     film_id: Mapped[int] = mapped_column(ForeignKey("films.id"))
     model_id: Mapped[int] = mapped_column(ForeignKey("models.id"))
-    run_id: Mapped[int] = mapped_column(ForeignKey("runs.id"), index=True)
+    run_id: Mapped[int] = mapped_column(ForeignKey("runs.id"))
     decision: Mapped[str]
     probability: Mapped[float]
     threshold: Mapped[float]
@@ -178,7 +186,11 @@ class Screening(Base):
 
 
 class File(Base):
-    """One file fed in, from the inbox or an archive, and where it stands."""
+    """One file fed in, from the inbox or an archive, and where it stands.
+
+    `decision`, `probability` and `reason` are those of its screening, which never changes, or of
+    its failure: here each question has an index in the order of the files.
+    """
 
     __tablename__ = "files"
     __table_args__ = (
@@ -188,11 +200,17 @@ class File(Base):
         UniqueConstraint("source", "path", "size", "mtime_ns", "claim", "model_id"),
         Index(None, "state", "source"),
         Index(None, "claim"),
-        Index(None, "final_name"),
+        Index(None, "final_name", "state"),
+        Index(None, "finished_at", "id"),
+        Index(None, "probability", "id"),
+        Index(None, "decision", "probability", "id"),
+        *(Index(None, name, "finished_at") for name in ("state", "decision", "source")),
+        *(Index(None, name, "id") for name in ("state", "decision", "reason", "source", "sha256")),
+        Index(None, "run_id", "state", "id"),
     )
 
     id: Mapped[int] = mapped_column(primary_key=True)
-    run_id: Mapped[int] = mapped_column(ForeignKey("runs.id"), index=True)
+    run_id: Mapped[int] = mapped_column(ForeignKey("runs.id"))
     model_id: Mapped[int] = mapped_column(ForeignKey("models.id"))
     source: Mapped[str]
     file: Mapped[str]
@@ -202,6 +220,9 @@ class File(Base):
     claim: Mapped[str]
     state: Mapped[str]
     sha256: Mapped[str | None] = mapped_column(String(64))
+    decision: Mapped[str | None]
+    probability: Mapped[float | None]
+    reason: Mapped[str | None]
     attempts: Mapped[int] = mapped_column(default=0)
     strikes: Mapped[int] = mapped_column(default=0)
     worker_deaths: Mapped[int] = mapped_column(default=0)
@@ -219,6 +240,7 @@ class Failure(Base):
     __tablename__ = "failures"
     __table_args__ = (
         CheckConstraint("resolution IN ('retrying', 'retried', 'discarded')", name="resolution"),
+        Index(None, "resolution", "file_id"),
     )
 
     id: Mapped[int] = mapped_column(primary_key=True)
@@ -258,3 +280,20 @@ class Removal(Base):
     id: Mapped[int] = mapped_column(primary_key=True)
     name: Mapped[str]
     screening_id: Mapped[int | None] = mapped_column(ForeignKey("screenings.id"))
+
+
+class ResultList(Base):
+    """A page of `reports/results/`, for 1,000 consecutive files (`worker.store.lists`).
+
+    `changes` counts what changed on it, `written` how much of that was written: what changes while
+    the page is being written is not lost. The others say what stands on the written page.
+    """
+
+    __tablename__ = "result_lists"
+
+    block: Mapped[int] = mapped_column(primary_key=True)
+    changes: Mapped[int]
+    written: Mapped[int] = mapped_column(default=0)
+    results: Mapped[int] = mapped_column(default=0)
+    first_at: Mapped[datetime | None]
+    last_at: Mapped[datetime | None]

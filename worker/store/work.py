@@ -1,22 +1,25 @@
 """Files on their way: recorded when claimed or found, counted before each attempt."""
 
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
+from typing import TypeVar
 
-from sqlalchemy import Engine, delete, select, update
-from sqlalchemy.dialects.sqlite import insert
+from sqlalchemy import Connection, Engine, Row, delete, insert, select, update
 from sqlalchemy.orm import Session
 
 from models.cards import Card
 from worker import __version__
 from worker.errors import passing_slugs
 from worker.failpoints import reach
-from worker.intake.found import INBOX, Found
+from worker.intake.found import Found
+from worker.store.lists import mark_due
 from worker.store.tables import Failure, File, Model, Run
 
+_T = TypeVar("_T")
+_KnownRow = Row[int, str, bytes, int, int, str, str, int, int, int]
 _INT64 = 2**63 - 1
 _ASKED_AT_ONCE = 200  # rows per question: statements have a limit of variables
 
@@ -108,37 +111,42 @@ def record(
     """
     if not found:
         return []
-    rows = [_row(each, run_id, model_id, now) for each in found]
-    with Session(engine) as session, session.begin():
-        session.execute(insert(File).on_conflict_do_nothing(), rows)
-        known: dict[_Key, File] = {}
-        for start in range(0, len(found), _ASKED_AT_ONCE):
-            known |= _known(session, found[start : start + _ASKED_AT_ONCE], model_id)
-        again = _wait_again(session, [row.id for row in known.values() if row.state == "failed"])
-    reach("files-recorded")
     by_key = {_key(each): each for each in found}  # a file that was given twice is one file
+    with engine.begin() as connection:
+        known = _known(connection, found, model_id)
+        missing = [key for key in by_key if key not in known]
+        if missing:
+            rows = [_row(by_key[key], run_id, model_id, now) for key in missing]
+            connection.execute(insert(File), rows)
+            known |= _known(connection, [by_key[key] for key in missing], model_id)
+        again = _wait_again(connection, [row.id for row in known.values() if row.state == "failed"])
+    reach("files-recorded")
     return [
-        _item(row, each)
+        Item(row.id, each, row.strikes, row.worker_deaths, row.worker_crashes)
         for each, row in ((each, known[key]) for key, each in by_key.items())
         if row.state in ("waiting", "attempted") or row.id in again
     ]
 
 
-def _wait_again(session: Session, failed: Sequence[int]) -> set[int]:
+def _wait_again(connection: Connection, failed: Sequence[int]) -> set[int]:
     """Forget failures that may have passed, or are to be retried; ids of files that wait again."""
     may_pass = Failure.resolution.is_(None) & Failure.reason.in_(passing_slugs())
     again = may_pass | (Failure.resolution == "retried")
+    waits = {"state": "waiting", "finished_at": None, "final_name": None}
+    waits |= {"decision": None, "reason": None}
     passed: set[int] = set()
-    for start in range(0, len(failed), _ASKED_AT_ONCE):
-        some = failed[start : start + _ASKED_AT_ONCE]
-        mine = Failure.file_id.in_(some)
-        passed |= set(
-            session.scalars(delete(Failure).where(mine, again).returning(Failure.file_id))
-        )
-    waiting = {"state": "waiting", "finished_at": None, "final_name": None}
-    if passed:
-        session.execute(update(File), [{"id": each, **waiting} for each in passed])
+    for some in _pieces(failed):
+        gone = delete(Failure).where(Failure.file_id.in_(some), again)
+        ids = list(connection.scalars(gone.returning(Failure.file_id)))
+        if ids:
+            connection.execute(update(File).where(File.id.in_(ids)).values(waits))
+            mark_due(connection, ids)
+        passed.update(ids)
     return passed
+
+
+def _pieces(rows: Sequence[_T]) -> Iterator[Sequence[_T]]:
+    return (rows[i : i + _ASKED_AT_ONCE] for i in range(0, len(rows), _ASKED_AT_ONCE))
 
 
 def _row(found: Found, run_id: int, model_id: int, now: datetime) -> dict[str, object]:
@@ -169,15 +177,23 @@ def _storable(mtime_ns: int) -> int:
     return max(-_INT64 - 1, min(mtime_ns, _INT64))
 
 
-def _known(session: Session, found: Sequence[Found], model_id: int) -> dict[_Key, File]:
-    sources = {each.source for each in found}
-    paths = [os.fsencode(each.path) for each in found]
-    asked = select(File).where(
-        File.source.in_(sources), File.path.in_(paths), File.model_id == model_id
-    )
-    rows = session.scalars(asked).all()
-    session.expunge_all()
-    return {(row.source, row.path, row.size, row.mtime_ns, row.claim): row for row in rows}
+_COLUMNS = (
+    *(File.id, File.source, File.path, File.size, File.mtime_ns, File.claim, File.state),
+    *(File.strikes, File.worker_deaths, File.worker_crashes),
+)
+
+
+def _known(connection: Connection, found: Sequence[Found], model_id: int) -> dict[_Key, _KnownRow]:
+    known: dict[_Key, _KnownRow] = {}
+    for some in _pieces(found):
+        sources = {each.source for each in some}
+        paths = [os.fsencode(each.path) for each in some]
+        asked = select(*_COLUMNS).where(
+            File.source.in_(sources), File.path.in_(paths), File.model_id == model_id
+        )
+        for row in connection.execute(asked):
+            known[row.source, row.path, row.size, row.mtime_ns, row.claim] = row
+    return known
 
 
 def begin_attempt(engine: Engine, items: Iterable[Item], run_id: int, model_id: int) -> None:
@@ -186,8 +202,8 @@ def begin_attempt(engine: Engine, items: Iterable[Item], run_id: int, model_id: 
     if ids:
         changes = {"state": "attempted", "run_id": run_id, "model_id": model_id}
         counted = update(File).where(File.id.in_(ids))
-        with Session(engine) as session, session.begin():
-            session.execute(counted.values(attempts=File.attempts + 1, **changes))
+        with engine.begin() as connection:
+            connection.execute(counted.values(attempts=File.attempts + 1, **changes))
         reach("attempt-counted")
 
 
@@ -206,14 +222,14 @@ def begin_recovery(engine: Engine, *, crashed: bool) -> int:
 
     `crashed` says that the worker died of itself. A kill or a power loss says nothing of the films.
     """
-    died = update(File).where(File.state == "attempted").returning(File.id)
+    died = update(File).where(File.state == "attempted")
     died = died.values(
         state="waiting",
         worker_deaths=File.worker_deaths + 1,
         worker_crashes=File.worker_crashes + int(crashed),
     )
-    with Session(engine) as session, session.begin():
-        count = len(session.scalars(died).all())
+    with engine.begin() as connection:
+        count = connection.execute(died).rowcount
     reach("recovery-begun")
     return count
 
@@ -227,14 +243,14 @@ def waiting_files(engine: Engine, source: str) -> list[Item]:
 
 def claimed_file(engine: Engine, claim: str) -> Item | None:
     """The file that was claimed into this folder of work/; `None` if it was never recorded."""
-    asked = select(File).where(File.claim == claim, File.source == INBOX)
+    asked = select(File).where(File.claim == claim)  # files of archives have none
     with Session(engine) as session:
         row = session.scalar(asked)
         return None if row is None else _item(row)
 
 
-def _item(row: File, found: Found | None = None) -> Item:
-    found = found or Found(
+def _item(row: File) -> Item:
+    found = Found(
         row.source, row.file, Path(os.fsdecode(row.path)), row.size, row.mtime_ns, row.claim
     )
     return Item(row.id, found, row.strikes, row.worker_deaths, row.worker_crashes)
@@ -250,13 +266,21 @@ class Finished:
 
 def finished_file(engine: Engine, file_id: int) -> Finished | None:
     """How a file ended; `None` while it has not."""
+    return finished_files(engine, [file_id]).get(file_id)
+
+
+def finished_files(engine: Engine, ids: Sequence[int]) -> dict[int, Finished]:
+    """How files ended, by number; those that have not are left out."""
+    finished: dict[int, Finished] = {}
+    asked = select(File, Failure).outerjoin(Failure, Failure.file_id == File.id)
+    asked = asked.where(File.finished_at.is_not(None))
     with Session(engine) as session:
-        row = session.get_one(File, file_id)
-        if row.finished_at is None:
-            return None
-        failure = session.scalar(select(Failure).where(Failure.file_id == file_id))
-        facts = None if failure is None else _facts(row, failure)
-        return Finished(row.final_name or Path(os.fsdecode(row.path)).name, facts)
+        for some in _pieces(ids):
+            for row, failure in session.execute(asked.where(File.id.in_(some))):
+                facts = None if failure is None else _facts(row, failure)
+                name = row.final_name or Path(os.fsdecode(row.path)).name
+                finished[row.id] = Finished(name, facts)
+    return finished
 
 
 def rename_finished(engine: Engine, file_id: int, final_name: str) -> None:
