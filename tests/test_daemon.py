@@ -231,7 +231,7 @@ STEPS = (
     "worker.daemon.record",
     "worker.pipeline.begin_attempt",
     "worker.pipeline.finish",
-    "worker.shelves.finished_file",
+    "worker.daemon.finished_files",
     "worker.shelves.write_sidecar",
     "worker.shelves.put_away",
     "worker.chores.write_worklist",

@@ -64,7 +64,7 @@ DROPS = st.lists(
 )
 FILE_STEPS = [f"os.{name}" for name in ("rename", "replace", "mkdir", "rmdir", "fsync", "unlink")]
 STORE_STEPS = [
-    *("worker.daemon.record", "worker.daemon.release", "worker.shelves.finished_file"),
+    *("worker.daemon.record", "worker.daemon.release", "worker.daemon.finished_files"),
     *("worker.recovery.waiting_files", "worker.recovery.claimed_file"),
     "worker.chores.write_worklist",
     *("worker.pipeline.begin_attempt", "worker.pipeline.finish"),

@@ -27,7 +27,7 @@ from worker.pipeline import Pipeline
 from worker.recovery import remove_half_written, take_up, tidy
 from worker.shelves import Shelves
 from worker.store.outcomes import Outcome
-from worker.store.work import Item, record, release
+from worker.store.work import Item, finished_files, record, release
 
 log = logging.getLogger(__name__)
 
@@ -249,14 +249,17 @@ class Daemon:
     def _put_away(self) -> None:
         """Move finished files out of work/; one that somebody holds open waits."""
         held = []
+        finished = finished_files(self._engine, [item.id for item in self._finished])
         while self._finished:
+            item = self._finished[0]
             self._check()
             try:
-                self._shelves.put_away(self._finished[0])
+                if item.id in finished:
+                    self._shelves.put_away(item, finished[item.id])
             except OSError as error:
                 if error.errno not in _HELD_OPEN:
                     raise
-                held.append(self._finished[0])
+                held.append(item)
             self._finished.popleft()
         self._finished.extend(held)
         self._shelves.given.clear()

@@ -8,7 +8,7 @@ from sqlalchemy import Engine
 
 from worker.config import Site
 from worker.intake.shelf import SIDECAR_SUFFIX, free_name, put_away, write_sidecar
-from worker.store.work import Finished, Item, finished_file, rename_finished
+from worker.store.work import Finished, Item, rename_finished
 
 
 @dataclass(frozen=True)
@@ -27,16 +27,11 @@ class Shelves:
         self.given.update((folder / name, folder / (name + SIDECAR_SUFFIX)))
         return name
 
-    def put_away(self, item: Item) -> None:
-        """Move a file, if it is finished, to where the database says that it belongs.
+    def put_away(self, item: Item, finished: Finished) -> None:
+        """Move a finished file to where the database says that it belongs.
 
         Again is harmless. Raises OSError or StoreError.
         """
-        finished = finished_file(self.engine, item.id)
-        if finished:
-            self._move(item, finished)
-
-    def _move(self, item: Item, finished: Finished) -> None:
         folder = self.site.failed if finished.failure else self.site.done
         name, claimed = finished.final_name, item.found.path
         if claimed.exists() and _is_taken(folder / name, claimed):  # since it was chosen

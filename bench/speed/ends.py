@@ -20,13 +20,15 @@ from bench.speed.facts import cores
 from bench.speed.films import Mix, drop, grow
 from bench.speed.processes import Done, environment, run
 from bench.speed.site import configure, ended, new_site, screen, settle_s
+from worker.inference.openvino_network import installed_version
 
+OPENVINO = "backfill, OpenVINO"
 PARTS = ("stages", "backfill", "watch", "plain")
 _OF_PART = {  # the runs that a part needs
     "stages": (),
     "backfill": ("backfill", "predictions", "predictions and pictures"),
     "watch": ("watch",),
-    "plain": ("backfill", "plain 224 px", "plain 1024 px"),
+    "plain": ("backfill", OPENVINO, "plain 224 px", "plain 1024 px"),
 }
 _LEAST_PICTURE_PX = 256  # what [report] picture_px allows
 # PyPI's torchvision stops beside a CPU build of torch: see models/torchvision_compat.py
@@ -56,6 +58,8 @@ def measure(scratch: Path, kind: str, mix: Mix, plan: Plan, parts: Sequence[str]
     """
     archive = grow(scratch / f"archive-{kind}", mix, plan.films)
     wanted = dict.fromkeys(name for part in parts for name in _OF_PART[part] if plan.rounds)
+    if installed_version() is None:
+        wanted.pop(OPENVINO, None)
     stages, together = [stages_of(kind, plan.repeats, scratch)], []
     runs: dict[str, list[Row]] = {name: [] for name in wanted}
     for _ in range(plan.rounds):
@@ -101,7 +105,17 @@ def stages_of(kind: str, repeats: int, scratch: Path, copies: int = 1) -> Row:
 
 def backfill(scratch: Path, archive: Path, films: int) -> Row:
     """`screen backfill` in a fresh site: overlays, pages, rows."""
+    return _backfill(new_site(scratch / "site"), archive, films)
+
+
+def backfill_with_openvino(scratch: Path, archive: Path, films: int) -> Row:
+    """The same with the optional engine."""
     site = new_site(scratch / "site")
+    configure(site, "engine", "openvino")
+    return _backfill(site, archive, films)
+
+
+def _backfill(site: Path, archive: Path, films: int) -> Row:
     done = screen(site, "backfill", archive)
     return _row(films, done.seconds, done, _stamps(site, films, done))
 
@@ -170,6 +184,7 @@ def _row(films: int, seconds: float, done: Done, stamps: Sequence[figures.Stamp]
 Run = Callable[[Path, Path, int], Row]
 RUNS: dict[str, Run] = {
     "backfill": backfill,
+    OPENVINO: backfill_with_openvino,
     "predictions": predictions,
     "predictions and pictures": predictions_and_pictures,
     "watch": watch,
@@ -201,15 +216,21 @@ def summary(found: Row) -> Row:
             "steady_films_per_s": figures.middle(rates),
             "films_per_s": figures.middle([row["films_per_s"] for row in ran]),
             "busy": figures.middle([row["busy"] for row in ran]),
-            "share": figures.middle(_shares(rates, around)),
-            "share_together": figures.middle(_shares(rates, limits_together)),
         }
-    for name, ran in runs.items():
-        if name != "backfill" and "backfill" in runs:
-            said["runs"][name]["backfill_against_it"] = {
-                "steady": _ratios(runs["backfill"], ran, _rate),
-                "with_start": _ratios(runs["backfill"], ran, lambda row: float(row["films_per_s"])),
+        if name != OPENVINO:  # the limit is of torch's network
+            said["runs"][name] |= {
+                "share": figures.middle(_shares(rates, around)),
+                "share_together": figures.middle(_shares(rates, limits_together)),
             }
+    for name, ran in runs.items():
+        ours = [each for each in ("backfill", OPENVINO) if each in runs and each != name]
+        said["runs"][name]["against_it"] = {
+            each: {
+                "steady": _ratios(runs[each], ran, _rate),
+                "with_start": _ratios(runs[each], ran, lambda row: float(row["films_per_s"])),
+            }
+            for each in ours
+        }
     return said
 
 

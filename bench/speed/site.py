@@ -32,10 +32,12 @@ def command_for(site: Path, *words: str | Path) -> list[str | Path]:
     return [*SCREEN, "--config", site / "config.toml", *words]
 
 
-def configure(site: Path, key: str, value: int) -> None:
-    """Set a number in the site's config.toml."""
+def configure(site: Path, key: str, value: int | str) -> None:
+    """Set a number or a word in the site's config.toml."""
     file = site / "config.toml"
-    text, found = re.subn(rf"(?m)^{key} = \d+", f"{key} = {value}", file.read_text("utf-8"))
+    written = value if isinstance(value, int) else f'"{value}"'
+    line = rf'(?m)^{key} = (\d+|"[^"]*")'
+    text, found = re.subn(line, f"{key} = {written}", file.read_text("utf-8"))
     if found != 1:
         raise KeyError(key)
     file.write_text(text, encoding="utf-8")

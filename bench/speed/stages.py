@@ -29,6 +29,7 @@ from worker.config import Config, load_config
 from worker.imaging.decode import decode
 from worker.imaging.prepare import display_levels, encode_picture, model_input
 from worker.inference.engine import Engine
+from worker.inference.openvino_network import installed_version
 from worker.intake.found import Found
 from worker.records import Film, PreparedFilm, Record
 from worker.report.overlay import heat_png
@@ -144,6 +145,10 @@ def _networks(engine: Engine, inputs: Sequence[np.ndarray], repeats: int) -> Tim
         on_gpu = Engine(model, "cuda")
         times["CUDA, 64 at once"] = per_film(lambda: on_gpu.predict(batch), len(batch), repeats)
     torch.set_num_threads(1)
+    if installed_version():
+        other = Engine(load_model(find_model("default")), runtime="openvino")
+        batch = np.stack(inputs)
+        times["OpenVINO, one core"] = per_film(lambda: other.predict(batch), len(batch), repeats)
     return times
 
 

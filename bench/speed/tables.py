@@ -12,6 +12,7 @@ Lines = Iterator[str]
 _IDLE = 0.25  # load a core below which a machine is idle
 _NAMES = {
     "backfill": "`screen backfill`",
+    "backfill, OpenVINO": "`screen backfill` with OpenVINO",
     "watch": "`screen watch --once`, full inbox",
     "predictions": "`screen classify`, smallest picture",
     "predictions and pictures": "`screen classify`",
@@ -108,7 +109,7 @@ def _stages(found: Row) -> Lines:
 
 
 def _runs(found: Row) -> Lines:
-    rows = []
+    rows, shares = [], ("share", "share_together")
     for name, summary in _ran(found):
         for run, said in summary["runs"].items():
             rows.append(
@@ -116,8 +117,7 @@ def _runs(found: Row) -> Lines:
                     f"{_NAMES[run]}: {name}",
                     _spread(said["steady_films_per_s"], ".1f"),
                     _spread(said["films_per_s"], ".1f"),
-                    _spread(said["share"]),
-                    _spread(said["share_together"]),
+                    *(_spread(said[key]) if key in said else "–" for key in shares),
                     _spread(said["busy"], ".0%"),
                 ]
             )
@@ -129,7 +129,7 @@ def _backfill(found: Row) -> Lines:
     yield from _runs(found)
     yield ""
     for name, summary in _ran(found):
-        against = summary["runs"]["predictions"]["backfill_against_it"]["steady"]
+        against = summary["runs"]["predictions"]["against_it"]["backfill"]["steady"]
         whole = {key: 1 / value - 1 for key, value in against.items()}
         yield (
             f"Overlays and reports cost on top of predictions alone ({name}; target ≤ 15%): "
@@ -146,15 +146,15 @@ def _plain(found: Row) -> Lines:
     rows = []
     for name, summary in _ran(found):
         for run in ("plain 224 px", "plain 1024 px"):
-            ratio = summary["runs"][run]["backfill_against_it"]
-            rows.append(
-                [
-                    f"{_NAMES[run]}: {name}",
-                    _spread(ratio["steady"], ".1f"),
-                    _spread(ratio["with_start"], ".1f"),
-                ]
-            )
-    yield from _grid(["`screen backfill` against (target 8)", "steady", "with start-up"], rows)
+            for ours, ratio in summary["runs"][run]["against_it"].items():
+                rows.append(
+                    [
+                        f"{_NAMES[ours]}, against {_NAMES[run]}: {name}",
+                        _spread(ratio["steady"], ".1f"),
+                        _spread(ratio["with_start"], ".1f"),
+                    ]
+                )
+    yield from _grid(["times as fast (target 8)", "steady", "with start-up"], rows)
 
 
 def _latency(found: Row) -> Lines:

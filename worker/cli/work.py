@@ -34,7 +34,7 @@ def _run(
     against the films in hand. What disk, database or user refuse blames no film.
     """
     from worker.crashes import CrashRecord
-    from worker.report.site import write_worklist
+    from worker.report.site import settle_pages, write_worklist
     from worker.store.work import begin_recovery, begin_run, end_run, register_model
 
     record = CrashRecord(str(engine.url.database))
@@ -66,6 +66,7 @@ def _run(
     finally:
         record.disarm()
     end_run(engine, run_id, datetime.now(UTC))
+    settle_pages(config.site, engine)
     write_worklist(config.site, engine, datetime.now(UTC))  # it says that the run has ended
 
 
@@ -164,7 +165,7 @@ def backfill(
     from worker.backfill import backfill as run_backfill
     from worker.cli.progress import Progress
     from worker.folders import display_name
-    from worker.intake.archive import archive_files
+    from worker.intake.archive import archive_files, count_files
     from worker.marks import require_this_site
     from worker.pipeline import Pipeline
     from worker.recovery import tidy
@@ -181,7 +182,7 @@ def backfill(
         if own:
             raise click.UsageError(f"{path} belongs to this site: backfill takes archives")
     unlisted = Unlisted()
-    total = sum(1 for path in paths for _ in archive_files(path, unlisted))
+    total = sum(count_files(path, unlisted) for path in paths)
     if dry_run:
         click.echo(f"{total} files to look at; nothing was done")
         return
