@@ -14,6 +14,7 @@ ROOT = Path(__file__).resolve().parents[1]
 LAYERS = (
     ("worker",),
     ("worker.errors", "worker.assets", "worker.records", "worker.failpoints", "worker.crashes"),
+    ("worker.memory",),
     ("worker.filesystem", "worker.folders", "worker.csvtext", "worker.heartbeat", "worker.logs"),
     ("worker.config", "worker.labels"),
     ("worker.imaging",),

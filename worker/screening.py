@@ -18,6 +18,7 @@ from worker.inference.decide import decide
 from worker.inference.engine import Engine
 from worker.inference.predictor import Predictor
 from worker.labels import LABELS
+from worker.memory import keep_freed_memory
 from worker.records import Answered, Decision, Examined, Prediction, PreparedFilm, Record
 from worker.thresholds import STRANDED, in_use
 
@@ -34,6 +35,7 @@ class Screener:
         one to its file. `card` decides with the site's own threshold where one was set for this
         very model. Raises ModelError or ConfigError.
         """
+        keep_freed_memory()
         folder = (
             find_model(model_name) if model_name else find_model(config.model.name, config.root)
         )
