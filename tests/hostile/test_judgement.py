@@ -169,6 +169,7 @@ def broken_program(repository, folder):
     shutil.copy(repository / "config.toml", folder)
     sound = "def _is_complete(source: Source) -> bool:\n"
     replace(folder / "worker/imaging/sniff.py", sound, sound + "    return True\n")
+    replace(folder / "worker/imaging/raster.py", "if not is_complete:", "if False:")
     decoded = "np.frombuffer(data, np.uint8)"
     filled = "np.frombuffer(data + bytes([255, 217]), np.uint8)"
     replace(folder / "worker/imaging/raster.py", decoded, filled)
