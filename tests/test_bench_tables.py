@@ -146,7 +146,7 @@ SAID = {
     "backfill": ["| `screen backfill`: films, 16 films | 10.0 | 8.0 | 0.04 |", "83%", " 0% (0%"],
     "watch": ["`screen watch --once`, full inbox: films, 16 films | 10.0"],
     "plain": [
-        "| `screen backfill`, against plain script, overlays of 224 px: films, 16 films | 1.0 | 1.0 |",
+        "| `screen backfill`, against plain script, overlays of 224 px: films, 16 films | 1.0 |",
         "| `screen backfill` with OpenVINO, against plain script, overlays of 1024 px: films",
         "| `screen backfill` with OpenVINO: films, 16 films | 10.0 | 8.0 | – | – |",
     ],
