@@ -44,7 +44,7 @@ class Sizes:
 
 
 FULL = Sizes(
-    ends={"jpeg": ends.Plan(480, 3, 5), "dicom": ends.Plan(240, 3, 3)},
+    ends={"jpeg": ends.Plan(480, 3, 5), "dicom": ends.Plan(120, 2, 3)},
     drops=100,
     memory=(2_000, 20_000),
     scaling=(1_000, 10_000, 100_000),
