@@ -108,8 +108,13 @@ def load(engine: Engine, sources: Sequence[LabelledFilm]) -> Films:
     """Decode, prepare and score films as they are served."""
     constants = engine.card.input
     low, high = constants.low_percentile, constants.high_percentile
-    decoded = (decode(source.path.read_bytes()).pixels for source in sources)
-    pixels = np.stack([model_input(film, constants.size_px, low, high) for film in decoded])
+    decoded = (decode(source.path.read_bytes()) for source in sources)
+    pixels = np.stack(
+        [
+            model_input(film.pixels, constants.size_px, low, high, (film.rows, film.columns))
+            for film in decoded
+        ]
+    )
     groups = np.array([source.group for source in sources])
     return Films(pixels, groups, maps.log_odds(engine, pixels))
 

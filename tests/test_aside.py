@@ -1,5 +1,7 @@
 """A film that hangs in its decoder, or takes it down, holds up no other."""
 
+import threading
+import time
 from collections import Counter
 from concurrent.futures import Future
 
@@ -110,3 +112,28 @@ def test_trouble_while_it_hangs_loses_nothing(ward, hanging, monkeypatch):
     ward.turns(2)
     assert ward.states() == {"a": "screened", "b": "screened", "c": "screened"}
     assert ward.column("SELECT sum(strikes) + sum(worker_deaths) FROM files") == [0]
+
+
+def test_a_film_that_is_being_predicted_does_not_lag(ward, hanging, monkeypatch):
+    """A slow network is no hanging decoder: its films would be set aside without end."""
+    monkeypatch.setattr("worker.decoding._LAGS_AFTER", 2)
+    beats = []
+    monkeypatch.setattr(ward.daemon._pipeline._decoding, "_alive", lambda: beats.append(1))
+    ward.drop(a=b"slow")
+
+    def predict():
+        while not hanging:
+            time.sleep(0.01)
+        hanging[0].set_running_or_notify_cancel()
+        time.sleep(0.3)  # many times as long as a decoder may lag here
+        beats.append("predicted")
+        hanging[0].set_result(examined_film(b"slow"))
+
+    thread = threading.Thread(target=predict)
+    thread.start()
+    ward.turns()
+    thread.join()
+    assert ward.states() == {"a": "screened"}
+    assert len(hanging) == 1
+    before = beats[: beats.index("predicted")]
+    assert len(before) < 5  # a device that hangs must not seem alive

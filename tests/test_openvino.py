@@ -102,6 +102,20 @@ def test_where_it_is_missing_the_error_names_the_extra(model, monkeypatch):
         Engine(model, runtime="openvino")
 
 
+def test_a_network_that_openvino_cannot_take_is_a_matter_of_configuration(model, monkeypatch):
+    def refuse(*_):
+        raise RuntimeError("no such operation")
+
+    monkeypatch.setattr(openvino_network, "_converted", refuse)
+    with pytest.raises(ConfigError, match="cannot take this network"):
+        Engine(model, runtime="openvino")
+
+
+def test_it_is_not_taken_for_a_gpu(model):
+    with pytest.raises(ConfigError, match=r"model\.device = 'cuda'"):
+        Engine(model, "cuda", runtime="openvino")
+
+
 def test_a_heat_map_by_gradient_needs_torch(model, monkeypatch):
     for member in model.network.members:
         monkeypatch.setattr(type(member), "is_closed_form", property(lambda _: False))

@@ -1,7 +1,10 @@
 """Films are predicted as they come: each gets its own answer, once, whatever goes on around it."""
 
+import gc
 import os
 import threading
+import time
+import weakref
 from concurrent.futures import Future, wait
 from contextlib import closing
 
@@ -11,6 +14,7 @@ import torch
 
 from models.registry import find_model, load_model
 from worker.config import load_config
+from worker.errors import DecoderUnavailable
 from worker.inference.engine import Engine
 from worker.inference.predictor import Predictor
 from worker.records import Prediction
@@ -183,3 +187,26 @@ def test_the_shipped_networks_answer_alike_in_passes_of_any_size():
         (alone,) = engine.predict(one[None])
         assert alone.probability == pytest.approx(other.probability, abs=1e-5)
         np.testing.assert_allclose(alone.evidence, other.evidence, atol=1e-3)
+
+
+def test_a_film_whose_decoders_were_closed_blames_no_film(screener, tmp_path, monkeypatch):
+    decoding: Future = Future()
+    monkeypatch.setattr(screener._pool, "submit", lambda _: decoding)
+    examined = screener.examine(tmp_path / "a.jpg")
+    decoding.cancel()
+    assert isinstance(examined.exception(1), DecoderUnavailable)
+
+
+def test_a_film_is_forgotten_with_its_future(screener, sample_films):
+    """Two futures that held each other once kept each film until the collector came."""
+    gc.disable()
+    try:
+        examined = screener.examine(sorted(sample_films.rglob("*.jpeg"))[0])
+        film = weakref.ref(examined.result(60).film)
+        del examined
+        deadline = time.monotonic() + 10
+        while film() is not None and time.monotonic() < deadline:
+            time.sleep(0.01)  # the threads still let go of it
+        assert film() is None
+    finally:
+        gc.enable()

@@ -77,7 +77,7 @@ class Watch(_Section):
 
 
 class Batch(_Section):
-    """How films are gathered for one forward pass."""
+    """Films in one transaction, and in one pass of a GPU."""
 
     size: Annotated[int, Field(ge=1, le=1024)] = 32
     max_age_s: Annotated[float, Field(ge=0)] = 1.0

@@ -76,7 +76,7 @@ class Daemon:
         self._finished: deque[Item] = deque()  # committed, not yet put away
         self._oldest = 0.0
         self._in_trouble = False  # the last turn did not come to its end
-        self._chores = Chores(engine, config, check, now, clock)
+        self._chores = Chores(engine, config, check, lambda: pulse.beat("working"), now, clock)
         self._stop = threading.Event()
         self._wake = threading.Event()
 
@@ -125,6 +125,7 @@ class Daemon:
         self._take_up()
         settle_interrupted(self._config.site, self._engine, self._clock())
         tidy(self._config.site, self._engine, lambda: self._pulse.beat("starting"))
+        self._chores.pages_mended()
 
     def _take_up(self) -> None:
         self._aside.abandon()
@@ -269,6 +270,7 @@ class Daemon:
         self._pulse.beat("stopping")
         self._aside.abandon()
         self._put_away()
+        self._chores.settle_pages()
         self._chores.write_worklist()
 
     def _aside_s(self, otherwise_s: float) -> float:

@@ -61,7 +61,10 @@ class Started:
 
 
 class Decoding:
-    """Decodes batches. `alive` is called while decoders are waited for."""
+    """Decodes batches. `alive` is called while decoders are waited for.
+
+    An examined film's future is running while the film is predicted.
+    """
 
     def __init__(
         self, engine: Engine, screener: Screener, strikes: int, alive: Callable[[], None]
@@ -81,16 +84,18 @@ class Decoding:
     ) -> tuple[dict[str, Examined], Started | None]:
         """Films by content, and a batch of what keeps others waiting, unless we are patient.
 
-        What could not be decoded goes to the batch's errors. A film that lags behind the others, or
-        took its decoder down and is tried again, keeps others waiting.
+        What could not be decoded goes to the batch's errors. A film whose decoder lags behind the
+        others', or was taken down and is tried again, keeps others waiting.
         """
         films: dict[str, Examined] = {}
         waiting, late, idle = set(batch.decoding), set[str](), 0
         while waiting and (patient or idle < _LAGS_AFTER):
             futures = {batch.decoding[sha256][1] for sha256 in waiting}
             done = wait(futures, _ALIVE_EVERY_S, FIRST_COMPLETED).done
-            self._alive()
-            idle = 0 if done else idle + 1
+            predicting = [future.running() for future in futures - done]
+            if done or not all(predicting):  # a device that hangs must not seem alive
+                self._alive()
+            idle = 0 if done or any(predicting) else idle + 1
             for sha256 in [each for each in waiting if batch.decoding[each][1] in done]:
                 if self._take(batch, sha256, films):
                     waiting.remove(sha256)

@@ -5,7 +5,6 @@ import platform
 import shutil
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import wait
 from contextlib import closing, suppress
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
@@ -139,7 +138,8 @@ def _films_per_second(engine: "Engine") -> float:
     with closing(Predictor(engine, _FILMS_TIMED)) as predictor:
         for _ in range(2):  # the first time everything is made ready
             start = time.perf_counter()
-            wait([predictor.submit(film) for _ in range(_FILMS_TIMED)])
+            for predicted in [predictor.submit(film) for _ in range(_FILMS_TIMED)]:
+                predicted.result()
     return _FILMS_TIMED / (time.perf_counter() - start)
 
 

@@ -52,12 +52,13 @@ def remove_half_written(site: Site) -> None:
 def tidy(site: Site, engine: Engine, alive: Callable[[], None] = lambda: None) -> None:
     """Remove half-written files, render pages that are missing or cut short. Again is harmless.
 
-    `alive` is called before each page. Raises OSError or StoreError.
+    `alive` is called before each page, and while the disk takes its time. Raises OSError or
+    StoreError.
     """
     remove_half_written(site)
     broken = broken_pages(site, engine)
     without = render_again(site, engine, broken, alive)
-    settle_pages(site, engine)
+    settle_pages(site, engine, alive)
     if broken:
         log.warning("rendered pages again", extra={"pages": len(broken) - len(without)})
     if without:

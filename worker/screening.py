@@ -6,13 +6,15 @@ from collections.abc import Sequence
 from concurrent.futures import Future
 from functools import cached_property
 from pathlib import Path
+from weakref import ref
 
 from models.cards import Card
 from models.registry import find_model, load_model
 from worker.config import Config
-from worker.errors import FilmError
+from worker.errors import DecoderUnavailable, FilmError
 from worker.imaging.limits import DecodeLimits, PrepareSettings
 from worker.imaging.prepare import PREPARE_VERSION
+from worker.imaging.raster import HALF_LONG_PX
 from worker.imaging.sandbox import DecoderPool
 from worker.inference.decide import decide
 from worker.inference.engine import Engine
@@ -42,6 +44,7 @@ class Screener:
         model = load_model(folder)
         self.card = _with_site_threshold(model.card, config)
         self._outside_population = config.guard.outside_population
+        self._picture_px = config.report.picture_px
         constants = model.card.input
         self._pool = DecoderPool(
             PrepareSettings(
@@ -74,7 +77,8 @@ class Screener:
             parts.add("labels")
         constants = self.card.model_dump_json(include=parts) + self._outside_population
         digest = hashlib.sha256(constants.encode()).hexdigest()
-        return f"prepare-{PREPARE_VERSION}/constants-{digest[:16]}"
+        whole = "/whole" if self._picture_px > HALF_LONG_PX // 2 else ""  # see imaging.raster
+        return f"prepare-{PREPARE_VERSION}{whole}/constants-{digest[:16]}"
 
     @cached_property
     def identity(self) -> str:
@@ -91,14 +95,22 @@ class Screener:
         """
         examined: Future[Examined] = Future()
         decoded = self._pool.submit(path)
-        examined.add_done_callback(lambda _: decoded.cancel())  # cancels it where it still waits
-        decoded.add_done_callback(lambda _: self._predict(decoded, examined))
+        waiting = ref(decoded)  # weak: two futures that hold each other would hold their film
+
+        def cancel(_examined: Future[Examined]) -> None:
+            if (still := waiting()) is not None:
+                still.cancel()
+
+        examined.add_done_callback(cancel)
+        decoded.add_done_callback(lambda done: self._predict(done, examined))
         return examined
 
     def _predict(self, decoded: Future[PreparedFilm], examined: Future[Examined]) -> None:
         """Go on with a decoded film, or with why there is none."""
-        if decoded.cancelled() or not examined.set_running_or_notify_cancel():
-            examined.cancel()
+        if not examined.set_running_or_notify_cancel():
+            return
+        if decoded.cancelled():
+            examined.set_exception(DecoderUnavailable("the decoder pool was closed"))
             return
         if (error := decoded.exception()) is not None:
             examined.set_exception(error)

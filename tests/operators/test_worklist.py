@@ -1,18 +1,22 @@
 """A site of very many results: a worklist of bounded size, all results on pages of their own."""
 
 import re
+import threading
+import time
 from datetime import UTC, datetime
 
 import pytest
 from sqlalchemy import event, text
 
 from bench.synthetic import fill
+from worker.chores import Chores
+from worker.marks import require_this_site
 from worker.report import results, site
 from worker.report.site import broken_pages, render_again, settle_pages, write_worklist
 from worker.store.backup import back_up, restorable
 from worker.store.failures import resolve
-from worker.store.lists import lists
-from worker.store.mark import pages_safe
+from worker.store.lists import lists, mark_all_due
+from worker.store.mark import keep_pages_safe, pages_safe
 from worker.store.removals import StoredReport, begin_removal, note_day
 from worker.store.worklist import worklist_counts
 
@@ -196,6 +200,7 @@ def test_pages_cut_short_since_the_last_sync_are_found_and_missing_ones_always(d
     desk.work()
     [(one,), (two,)] = desk.rows("SELECT page FROM screenings ORDER BY id")
     with desk.database() as engine:
+        keep_pages_safe(engine, 0)  # as if the worker had been killed before its end
         cut_short(desk, one)
         assert broken_pages(desk.site, engine) == [1]
         assert render_again(desk.site, engine, [1]) == []
@@ -212,21 +217,68 @@ def test_a_start_reads_no_page_that_was_synced_before(desk, monkeypatch):
     whole = site._is_whole
     monkeypatch.setattr(site, "_is_whole", lambda page: read.append(page) or whole(page))
     desk.work()
-    assert len(read) == 2
+    assert read == []
+    with desk.database() as engine:
+        keep_pages_safe(engine, 0)
     desk.work()
     assert len(read) == 2
 
 
-def test_a_page_that_a_removed_report_gets_anew_is_not_safe_yet(desk):
+def test_a_page_that_a_removed_report_gets_anew_is_not_safe_yet(desk, monkeypatch):
     desk.drop(a=b"a")
     desk.work()
     with desk.database() as engine:
         settle_pages(desk.site, engine)
         with engine.begin() as connection:
             connection.execute(text("UPDATE screenings SET report_removed_at = screened_at"))
+    marked = []
+    monkeypatch.setattr("worker.chores.settle_pages", lambda *_: marked.append(1))
     desk.drop(again=b"a")
     desk.work()
+    assert marked  # at the end: not before
     [(page,)] = desk.rows("SELECT page FROM screenings")
     cut_short(desk, page)
     with desk.database() as engine:
         assert broken_pages(desk.site, engine) == [1]
+
+
+def test_pages_are_not_called_safe_before_those_of_a_dead_worker_were_mended(desk):
+    """A full disk at the start pauses; the page that a power loss cut short was then forgotten."""
+    desk.drop(a=b"a")
+    desk.work()
+    [(page,)] = desk.rows("SELECT page FROM screenings")
+    cut_short(desk, page)
+    with desk.database() as engine:
+        keep_pages_safe(engine, 0)
+        checked = require_this_site(desk.site, engine)
+        chores = Chores(engine, desk.config, checked, lambda: None, time.monotonic, lambda: NOW)
+        chores.prune()  # as in a pause
+        chores.settle_pages()  # as at a stop
+        assert pages_safe(engine) == 0
+        assert broken_pages(desk.site, engine) == [1]
+        render_again(desk.site, engine, [1])
+        chores.pages_mended()
+        chores.settle_pages()
+        assert pages_safe(engine) == 1
+
+
+def test_syncing_says_that_it_is_alive(desk, monkeypatch):
+    """Another program's gigabytes may be in front of our pages."""
+    desk.drop(a=b"a")
+    desk.work()
+    monkeypatch.setattr(site, "_ALIVE_EVERY_S", 0.01)
+    beats = threading.Semaphore(0)
+    monkeypatch.setattr(site, "sync_filesystem", lambda _: beats.acquire(timeout=30))
+    with desk.database() as engine:
+        keep_pages_safe(engine, 0)
+        settle_pages(desk.site, engine, beats.release)
+        assert pages_safe(engine) == 1
+
+
+def test_a_site_that_became_short_has_nothing_due(big, monkeypatch):
+    """Else the daemon would write its worklist again and again."""
+    config, engine = big
+    monkeypatch.setattr(site, "WORKLIST_ROWS", 5000)
+    write_worklist(config.site, engine, NOW)
+    mark_all_due(engine)
+    assert not site.results_due(config.site, engine)

@@ -150,7 +150,7 @@ def discard_failed(
 def _opened(config: "Config") -> Iterator["Engine"]:
     """The site's database for writing, beside a running worker; at the end the worklist is true."""
     from worker.failed import settle_interrupted
-    from worker.report.site import write_worklist
+    from worker.report.site import RESULT_PAGES, write_worklist
     from worker.store.database import open_database, require_current
 
     engine = open_database(config.database)
@@ -160,7 +160,8 @@ def _opened(config: "Config") -> Iterator["Engine"]:
         try:
             yield engine
         finally:
-            write_worklist(config.site, engine, datetime.now(UTC))
+            now = datetime.now(UTC)
+            write_worklist(config.site, engine, now, at_most=RESULT_PAGES)
     finally:
         engine.dispose()
 

@@ -23,7 +23,7 @@ def prune(dry_run: bool, config_file: Path | None) -> None:
       screen prune
     """
     from worker.marks import require_this_site
-    from worker.report.site import write_worklist
+    from worker.report.site import RESULT_PAGES, write_worklist
     from worker.retention import plan
     from worker.retention import prune as remove
     from worker.site import read_site
@@ -48,7 +48,7 @@ def prune(dry_run: bool, config_file: Path | None) -> None:
             films, reports = films + done.films, reports + done.reports
             size += done.freed_bytes
         if reports:
-            write_worklist(config.site, engine, now)
+            write_worklist(config.site, engine, now, at_most=RESULT_PAGES)
     finally:
         engine.dispose()
     _say("removed", films, reports, size)

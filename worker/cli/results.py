@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from worker.store.queries import Result
 
 _TABLE_ROWS = 50
+_RESULT_PAGES = 100  # of reports/results/ in one go
 _FIELDS = (*RECORD_FIELDS, "status", "source", "run", "page", "finished_at")
 
 
@@ -159,7 +160,7 @@ def report(run: int | None, open_it: bool, config_file: Path | None) -> None:
       screen report --open
       screen report 12
     """
-    from worker.report.site import render_again, write_worklist
+    from worker.report.site import render_again, results_due, write_worklist
     from worker.store.database import open_database, require_current
     from worker.store.lists import mark_all_due
     from worker.store.queries import knows_run, screening_ids
@@ -173,7 +174,9 @@ def report(run: int | None, open_it: bool, config_file: Path | None) -> None:
         ids = [screening_id for screening_id, *_ in screening_ids(engine, run)]
         without = render_again(config.site, engine, ids)
         mark_all_due(engine)
-        page = write_worklist(config.site, engine, datetime.now(UTC))
+        page = write_worklist(config.site, engine, datetime.now(UTC), at_most=_RESULT_PAGES)
+        while results_due(config.site, engine):  # in pieces: a daemon writes its worklist between
+            write_worklist(config.site, engine, datetime.now(UTC), at_most=_RESULT_PAGES)
     finally:
         engine.dispose()
     click.echo(f"rendered {len(ids) - len(without)} pages")

@@ -34,7 +34,7 @@ def _run(
     against the films in hand. What disk, database or user refuse blames no film.
     """
     from worker.crashes import CrashRecord
-    from worker.report.site import settle_pages, write_worklist
+    from worker.report.site import RESULT_PAGES, write_worklist
     from worker.store.work import begin_recovery, begin_run, end_run, register_model
 
     record = CrashRecord(str(engine.url.database))
@@ -66,8 +66,8 @@ def _run(
     finally:
         record.disarm()
     end_run(engine, run_id, datetime.now(UTC))
-    settle_pages(config.site, engine)
-    write_worklist(config.site, engine, datetime.now(UTC))  # it says that the run has ended
+    at_most = RESULT_PAGES if kind == "watch" else None  # a daemon that stops has little time
+    write_worklist(config.site, engine, datetime.now(UTC), at_most=at_most)  # its run has ended
 
 
 @click.command()
@@ -169,7 +169,7 @@ def backfill(
     from worker.marks import require_this_site
     from worker.pipeline import Pipeline
     from worker.recovery import tidy
-    from worker.report.site import INDEX
+    from worker.report.site import INDEX, settle_pages
     from worker.screening import Screener
     from worker.site import hold_site
     from worker.store.failures import standing_failures
@@ -208,6 +208,7 @@ def backfill(
             limit=limit,
             advance=progress.advance,
         )
+        settle_pages(config.site, engine)
         sources = [display_name(path.resolve()) for path in paths]
         failed = standing_failures(engine, sources, model_id)
     click.echo(progress.summary())

@@ -19,7 +19,7 @@ Stored = NDArray[np.integer | np.floating]  # as OpenCV types it: uint8 or uint1
 Grey = NDArray[np.uint8] | NDArray[np.float32]
 
 # Sides from which a JPEG is decoded at half scale: twice a report's picture, four times the model's
-# input. They are no setting, so that no site's model sees other pixels than another's.
+# input. A site that wants larger pictures has them decoded whole, and is another preparation.
 HALF_LONG_PX, HALF_SHORT_PX = 2048, 896
 
 _MOST_SCANS = 100  # encoders write about ten; a 100 kB file of thousands costs minutes

@@ -55,6 +55,11 @@ class Engine:
         runtime: Runtime = "torch",
     ) -> None:
         self.card = model.card
+        if runtime == "openvino" and device not in ("auto", "cpu"):
+            raise ConfigError(
+                f"model.engine = 'openvino' runs on the CPU, but model.device = '{device}': "
+                "set device = 'cpu', or engine = 'torch'"
+            )
         self.device = choose_device("cpu" if runtime == "openvino" else device)
         self.runtime = runtime
         self.note: str | None = None

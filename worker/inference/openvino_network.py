@@ -31,8 +31,8 @@ def installed_version() -> str | None:
 class OpenVinoNetwork:
     """A network compiled for the CPU, as many passes at once as `threads`, each on one core.
 
-    Takes and gives what `Ensemble` does. Raises ConfigError where OpenVINO is not installed, or
-    the network's evidence is a gradient, which a compiled network cannot give.
+    Takes and gives what `Ensemble` does. Raises ConfigError where OpenVINO is not installed or
+    cannot take the network: evidence by gradient, say, is nothing that a compiled network gives.
     """
 
     def __init__(self, network: Ensemble, size_px: int, precision: str, threads: int) -> None:
@@ -41,22 +41,20 @@ class OpenVinoNetwork:
                 "model.engine = 'openvino', but this architecture's heat map needs a backward "
                 "pass: use 'torch'"
             )
+        settings = {
+            "INFERENCE_PRECISION_HINT": {"float32": "f32", "bfloat16": "bf16"}[precision],
+            "INFERENCE_NUM_THREADS": threads,
+            "NUM_STREAMS": threads,
+        }
         openvino = _openvino()
-        film = torch.zeros(AT_ONCE, 1, size_px, size_px)
-        with torch.no_grad(), warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of tracing: the shapes it takes as given are given
-            converted = openvino.convert_model(
-                _AsTuple(network).eval(), example_input=film, input=list(film.shape)
-            )
-        self._compiled = openvino.Core().compile_model(
-            converted,
-            "CPU",
-            {
-                "INFERENCE_PRECISION_HINT": {"float32": "f32", "bfloat16": "bf16"}[precision],
-                "INFERENCE_NUM_THREADS": threads,
-                "NUM_STREAMS": threads,
-            },
-        )
+        try:
+            converted = _converted(openvino, network, size_px)
+            self._compiled = openvino.Core().compile_model(converted, "CPU", settings)
+        except Exception as error:  # OpenVINO raises whatever it likes
+            raise ConfigError(
+                f"model.engine = 'openvino', but OpenVINO cannot take this network "
+                f"({type(error).__name__}): use 'torch'"
+            ) from error
         self._own = threading.local()  # a request serves one thread
 
     def __call__(self, films: Tensor) -> Explained:
@@ -82,6 +80,15 @@ class _AsTuple(nn.Module):
     def forward(self, films: Tensor) -> tuple[Tensor, ...]:
         answer = self.network(films)
         return answer.margins, answer.evidence, *answer.depths
+
+
+def _converted(openvino: Any, network: Ensemble, size_px: int) -> Any:
+    film = torch.zeros(AT_ONCE, 1, size_px, size_px)
+    with torch.no_grad(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of tracing: the shapes it takes as given are given
+        return openvino.convert_model(
+            _AsTuple(network).eval(), example_input=film, input=list(film.shape)
+        )
 
 
 def _openvino() -> Any:

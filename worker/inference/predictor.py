@@ -6,6 +6,7 @@ one thread, which takes all films that are there.
 """
 
 import threading
+import time
 from collections import deque
 from concurrent.futures import Future
 
@@ -16,7 +17,9 @@ from numpy.typing import NDArray
 from worker.inference.engine import Engine
 from worker.records import Prediction
 
-_Job = tuple[NDArray[np.float32], "Future[Prediction]"]
+_LINGER_S = 0.05  # for which a film may wait for others: a pass of few films wastes time
+
+_Job = tuple[NDArray[np.float32], "Future[Prediction]", float]  # film, its future, when it came
 
 
 class Predictor:
@@ -44,7 +47,7 @@ class Predictor:
             if self._closed:
                 future.cancel()
                 return future
-            self._jobs.append((film, future))
+            self._jobs.append((film, future, time.monotonic()))
             self._changed.notify()
         return future
 
@@ -54,32 +57,36 @@ class Predictor:
             self._closed = True
             waiting, self._jobs = self._jobs, deque()
             self._changed.notify_all()
-        for _, future in waiting:
+        for _, future, _ in waiting:
             future.cancel()
         for thread in self._threads:
             thread.join()
 
     def _run(self) -> None:
         if self._engine.device.type == "cpu":
-            torch.set_num_threads(1)  # in this thread alone
+            torch.set_num_threads(1)  # here and in threads to come, not in those that are there
         while jobs := self._next():
             running = [job for job in jobs if job[1].set_running_or_notify_cancel()]
             if running:
                 self._predict(running)
 
     def _next(self) -> list[_Job]:
-        """The films that are there, as many as go at once; none when this is closed."""
+        """As many films as go at once, fewer if no others come soon; none when this is closed."""
         with self._changed:
-            self._changed.wait_for(lambda: self._jobs or self._closed)
-            count = min(len(self._jobs), self._engine.at_once or self._at_once)
-            return [self._jobs.popleft() for _ in range(count)]
+            count = self._engine.at_once or self._at_once
+            while not self._closed and len(self._jobs) < count:
+                since_s = time.monotonic() - self._jobs[0][2] if self._jobs else 0.0
+                if since_s >= _LINGER_S:
+                    break
+                self._changed.wait(_LINGER_S - since_s if self._jobs else None)
+            return [self._jobs.popleft() for _ in range(min(count, len(self._jobs)))]
 
     def _predict(self, jobs: list[_Job]) -> None:
         try:
-            predictions = self._engine.predict(np.stack([film for film, _ in jobs]))
+            predictions = self._engine.predict(np.stack([film for film, *_ in jobs]))
         except BaseException as error:  # the futures carry it to whoever waits
-            for _, future in jobs:
+            for _, future, _ in jobs:
                 future.set_exception(error)
             return
-        for (_, future), prediction in zip(jobs, predictions, strict=True):
+        for (_, future, _), prediction in zip(jobs, predictions, strict=True):
             future.set_result(prediction)

@@ -1,6 +1,7 @@
 """Archives: folders that are only read."""
 
 import os
+import stat
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -19,8 +20,11 @@ def archive_files(given: Path, on_error: Callable[[OSError], None] = raise_it) -
     root = given.resolve()
     source = display_name(root)
     if not given.is_dir():
-        if given.is_file():
+        try:
             status = root.stat()
+        except FileNotFoundError:
+            return
+        if stat.S_ISREG(status.st_mode):
             yield Found(source, display_name(given), root, status.st_size, status.st_mtime_ns)
         return
     prefix, base = os.path.join(given, ""), os.path.join(root, "")  # noqa: PTH118 — no Path a file

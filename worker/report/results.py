@@ -5,6 +5,7 @@ loss before the database calls it written. An index leads to them.
 """
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from itertools import groupby
@@ -16,7 +17,7 @@ from worker.config import Site
 from worker.filesystem import sync_folder, write_atomic
 from worker.marks import require_this_site
 from worker.report.environment import render
-from worker.report.view import ModelFacts, WorklistRow
+from worker.report.view import WorklistRow
 from worker.report.wording import groups
 from worker.report.worklist import Entry, slug_of
 from worker.store.lists import LIST_FILES, List, Written, keep_written, lists
@@ -52,9 +53,7 @@ def row_of(result: Result) -> WorklistRow:
     )
 
 
-def write_results(
-    site: Site, engine: Engine, model: ModelFacts | None, now: datetime, at_most: int | None
-) -> None:
+def write_results(site: Site, engine: Engine, now: datetime, at_most: int | None) -> None:
     """Write the pages that are due, `at_most` of them, and the index. Raises OSError, StoreError.
 
     The caller keeps others from doing so at the same time, and has made the folder.
@@ -64,7 +63,7 @@ def write_results(
     due = [each for each in known if each.due or page_name(each.block) not in there]
     newest_first = due[::-1][:at_most]
     require_this_site(site, engine)
-    written = [_write(site, folder, engine, each, model, now) for each in newest_first]
+    written = [_write(site, folder, engine, each, now) for each in newest_first]
     if written:
         sync_folder(folder)
         keep_written(engine, written)
@@ -80,12 +79,15 @@ def remove_results(site: Site) -> None:
     """Remove the pages of a site that has become so small that its worklist holds everything."""
     for path in (site.reports / FOLDER).glob("*.html"):
         path.unlink(missing_ok=True)
+    with suppress(OSError):  # it was never there, or somebody keeps something in it
+        (site.reports / FOLDER).rmdir()
 
 
-def results_page(
-    page: List, rows: Sequence[WorklistRow], model: ModelFacts | None, generated_at: datetime
-) -> str:
-    """Render one page; `rows` in the order they came."""
+def results_page(page: List, rows: Sequence[WorklistRow], generated_at: datetime) -> str:
+    """Render one page; `rows` in the order they came.
+
+    It does not say which model is in use now: that would not stay true.
+    """
     group_of = {group.slug: group for group in groups(row.labels for row in rows)} if rows else {}
     entries = [(Entry(row, slug_of(row)), group_of[slug_of(row)]) for row in rows]
     first = page.block * LIST_FILES
@@ -96,7 +98,7 @@ def results_page(
         groups=[each for each in group_of.values() if any(each is g for _, g in entries)],
         first=first,
         last=first + LIST_FILES - 1,
-        model=model,
+        model=None,
         generated_at=generated_at,
     )
 
@@ -106,12 +108,11 @@ def _write(
     folder: Path,
     engine: Engine,
     page: List,
-    model: ModelFacts | None,
     now: datetime,
 ) -> Written:
     first = page.block * LIST_FILES
     rows = [row_of(each) for each in results_in(engine, first, first + LIST_FILES - 1)]
-    html = results_page(page, rows, model, now).encode("utf-8")
+    html = results_page(page, rows, now).encode("utf-8")
     write_atomic(folder / page_name(page.block), html, int(site.file_mode, 8), sync=True)
     moments = [row.at for row in rows]
     ends = (min(moments), max(moments)) if rows else (None, None)

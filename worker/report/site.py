@@ -3,6 +3,7 @@
 import fcntl
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
@@ -31,10 +32,12 @@ from worker.store.worklist import (
 
 INDEX = "index.html"
 WORKLIST_ROWS = 5_000  # stand in the worklist, duplicates apart; of more the most urgent
+RESULT_PAGES = 10  # of reports/results/ that a write of the worklist adds while others wait for it
 _LOCK = ".lock"
 PAGES, PICTURES = "films", "pictures"
 _END = b"</html>"
 _RUNS_SHOWN = 50
+_ALIVE_EVERY_S = 1.0
 
 
 def page_name(sha256: str, identity: str) -> str:
@@ -168,15 +171,22 @@ def broken_pages(site: Site, engine: Engine) -> list[int]:
     ]
 
 
-def settle_pages(site: Site, engine: Engine) -> None:
+def settle_pages(site: Site, engine: Engine, alive: Callable[[], None] = lambda: None) -> None:
     """Sync the pages that are there to the disk, and remember it. Raises OSError, StoreError.
 
-    Only whole pages may be there: after `broken_pages` were rendered, or of a worker that lives.
+    Only whole pages may be there: after `broken_pages` were rendered. `alive` is called while the
+    disk takes its time: others may have written much to it.
     """
     newest = queries.newest_screening(engine)  # before the sync: its page was written before it
-    if newest > pages_safe(engine):
-        sync_filesystem(site.reports)
-        keep_pages_safe(engine, newest)
+    if newest <= pages_safe(engine):
+        return
+    require_this_site(site, engine)
+    with ThreadPoolExecutor(1) as pool:
+        synced = pool.submit(sync_filesystem, site.reports)
+        while not wait([synced], _ALIVE_EVERY_S).done:
+            alive()
+        synced.result()
+    keep_pages_safe(engine, newest)
 
 
 def _names(folder: Path) -> set[str]:
@@ -242,7 +252,7 @@ def _write_worklist(site: Site, engine: Engine, now: datetime, at_most: int | No
     require_this_site(site, engine)  # only now: rendering takes its time, and the share may go
     if is_long:
         make_folder(site, site.reports / RESULTS)
-        write_results(site, engine, model, now, at_most)
+        write_results(site, engine, now, at_most)
     for name, html in pages.items():
         write_atomic(site.reports / name, html.encode("utf-8"), int(site.file_mode, 8))
     for old in site.reports.glob("worklist-*.html"):

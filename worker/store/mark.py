@@ -33,6 +33,6 @@ def keep_pages_safe(engine: Engine, screening: int) -> None:
 
 
 def mark_pages_unsafe(connection: Connection, screening: int) -> None:
-    """The page of this screening was written again and may be cut short by a power loss."""
+    """Pages from this screening's on may be cut short by a power loss: its own is written again."""
     known_safe = update(SiteMark).where(SiteMark.pages_safe >= screening)
     connection.execute(known_safe.values(pages_safe=screening - 1))
