@@ -16,11 +16,11 @@ from worker.imaging.prepare import model_input
 from worker.inference import openvino_network
 from worker.inference.decide import decide
 from worker.inference.engine import Engine
-from worker.inference.openvino_network import installed_version
+from worker.inference.openvino_network import is_installed
 from worker.records import Tags
 from worker.screening import Screener
 
-pytestmark = pytest.mark.skipif(installed_version() is None, reason="OpenVINO is not installed")
+pytestmark = pytest.mark.skipif(not is_installed(), reason="OpenVINO is not installed")
 
 
 @pytest.fixture(scope="module")

@@ -33,6 +33,11 @@ Device = Annotated[str, AfterValidator(_device)]
 Positive = Annotated[float, Field(gt=0)]
 
 
+def usable_cores() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0))
+
+
 class _Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
@@ -106,7 +111,7 @@ class Decode(_Section):
     @property
     def process_count(self) -> int:
         """Decoder processes to start: as configured, or one per usable core, 8 at most."""
-        return self.processes or min(8, len(os.sched_getaffinity(0)))
+        return self.processes or min(8, usable_cores())
 
 
 class Guard(_Section):

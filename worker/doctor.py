@@ -110,7 +110,6 @@ def _model(config: Config) -> Finding:
     """The model on its device, and how fast; also with OpenVINO, where it is there to be taken."""
     from models.registry import find_model, load_model
     from worker.inference.engine import Engine
-    from worker.inference.openvino_network import installed_version
 
     wanted = config.model
     model = load_model(find_model(wanted.name, config.root))
@@ -118,7 +117,7 @@ def _model(config: Config) -> Finding:
     speed = _films_per_second(engine)
     found = f"{model.card.name} on {engine.place}, {engine.precision}, {speed:.0f} films/s"
     mend = None
-    number = installed_version()
+    number = _version("openvino")
     if engine.place == "cpu" and number:
         with suppress(ConfigError):  # an architecture that OpenVINO cannot run
             other = _films_per_second(Engine(model, "cpu", wanted.precision, "openvino"))

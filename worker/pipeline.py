@@ -9,7 +9,6 @@ Moving sources away is the caller's, after `finish`.
 from __future__ import annotations
 
 import logging
-import os
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from math import ceil
@@ -18,7 +17,7 @@ from typing import TYPE_CHECKING
 from sqlalchemy import Engine
 
 from worker.admission import Admission
-from worker.config import Config
+from worker.config import Config, usable_cores
 from worker.decoding import Decoding, Started
 from worker.errors import LostFile
 from worker.failpoints import reach
@@ -63,8 +62,7 @@ class Pipeline:
         self._check, self._name_for, self._clock = check, name_for, clock
         self._decoding = Decoding(engine, screener, config.decode.strikes, alive)
         self._in_flight: set[str] = set()
-        cores = len(os.sched_getaffinity(0))
-        self.batches_under_way = 2 + ceil(_FILMS_PER_CORE * cores / config.batch.size)
+        self.batches_under_way = 2 + ceil(_FILMS_PER_CORE * usable_cores() / config.batch.size)
         self._admission = Admission(config)
 
     def start(self, items: Sequence[Item]) -> Started:

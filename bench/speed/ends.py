@@ -20,7 +20,7 @@ from bench.speed.facts import cores
 from bench.speed.films import Mix, drop, grow
 from bench.speed.processes import Done, environment, run
 from bench.speed.site import configure, ended, new_site, screen, settle_s
-from worker.inference.openvino_network import installed_version
+from worker.inference.openvino_network import is_installed
 
 OPENVINO = "backfill, OpenVINO"
 PARTS = ("stages", "backfill", "watch", "plain")
@@ -58,7 +58,7 @@ def measure(scratch: Path, kind: str, mix: Mix, plan: Plan, parts: Sequence[str]
     """
     archive = grow(scratch / f"archive-{kind}", mix, plan.films)
     wanted = dict.fromkeys(name for part in parts for name in _OF_PART[part] if plan.rounds)
-    if installed_version() is None:
+    if not is_installed():
         wanted.pop(OPENVINO, None)
     stages, together = [stages_of(kind, plan.repeats, scratch)], []
     runs: dict[str, list[Row]] = {name: [] for name in wanted}

@@ -23,13 +23,14 @@ import numpy as np
 import torch
 from sqlalchemy import Engine as Database
 
+from bench.speed.facts import cores
 from bench.speed.films import Mix, dicom_mix, jpeg_mix
 from models.registry import find_model, load_model
 from worker.config import Config, load_config
 from worker.imaging.decode import decode
 from worker.imaging.prepare import display_levels, encode_picture, model_input
 from worker.inference.engine import Engine
-from worker.inference.openvino_network import installed_version
+from worker.inference.openvino_network import is_installed
 from worker.intake.found import Found
 from worker.records import Film, PreparedFilm, Record
 from worker.report.overlay import heat_png
@@ -133,7 +134,7 @@ def _bare(data: Sequence[bytes], repeats: int) -> Timed:
 def _networks(engine: Engine, inputs: Sequence[np.ndarray], repeats: int) -> Timed:
     """The network with its heat map and guard, films at once by threads; on a GPU where one is."""
     times: Timed = {}
-    for threads in dict.fromkeys((1, len(os.sched_getaffinity(0)))):
+    for threads in dict.fromkeys((1, cores())):
         torch.set_num_threads(threads)
         for count in _AT_ONCE:
             batch = np.stack([inputs[i % len(inputs)] for i in range(count)])
@@ -145,7 +146,7 @@ def _networks(engine: Engine, inputs: Sequence[np.ndarray], repeats: int) -> Tim
         on_gpu = Engine(model, "cuda")
         times["CUDA, 64 at once"] = per_film(lambda: on_gpu.predict(batch), len(batch), repeats)
     torch.set_num_threads(1)
-    if installed_version():
+    if is_installed():
         other = Engine(load_model(find_model("default")), runtime="openvino")
         batch = np.stack(inputs)
         times["OpenVINO, one core"] = per_film(lambda: other.predict(batch), len(batch), repeats)

@@ -1,7 +1,6 @@
 """Run the network on batches of prepared films."""
 
 import logging
-import os
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -16,6 +15,7 @@ from models.ensemble import Ensemble
 from models.explain import Explained
 from models.onednn import fused
 from models.registry import LoadedModel
+from worker.config import usable_cores
 from worker.errors import ConfigError, DeviceLost
 from worker.inference import openvino_network
 from worker.inference.guard import Guard
@@ -94,7 +94,7 @@ class Engine:
     @property
     def threads(self) -> int:
         """Threads that may predict at once: one a core on a CPU, one for a GPU."""
-        return len(os.sched_getaffinity(0)) if self.device.type == "cpu" else 1
+        return usable_cores() if self.device.type == "cpu" else 1
 
     @property
     def at_once(self) -> int | None:

@@ -1,11 +1,10 @@
 """Files on their way: recorded when claimed or found, counted before each attempt."""
 
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
-from typing import TypeVar
 
 from sqlalchemy import Connection, Engine, Row, delete, insert, select, update
 from sqlalchemy.orm import Session
@@ -16,9 +15,9 @@ from worker.errors import passing_slugs
 from worker.failpoints import reach
 from worker.intake.found import Found
 from worker.store.lists import mark_due
+from worker.store.pieces import pieces
 from worker.store.tables import Failure, File, Model, Run
 
-_T = TypeVar("_T")
 _KnownRow = Row[int, str, bytes, int, int, str, str, int, int, int]
 _INT64 = 2**63 - 1
 _ASKED_AT_ONCE = 200  # rows per question: statements have a limit of variables
@@ -135,7 +134,7 @@ def _wait_again(connection: Connection, failed: Sequence[int]) -> set[int]:
     waits = {"state": "waiting", "finished_at": None, "final_name": None}
     waits |= {"decision": None, "reason": None}
     passed: set[int] = set()
-    for some in _pieces(failed):
+    for some in pieces(failed, _ASKED_AT_ONCE):
         gone = delete(Failure).where(Failure.file_id.in_(some), again)
         ids = list(connection.scalars(gone.returning(Failure.file_id)))
         if ids:
@@ -143,10 +142,6 @@ def _wait_again(connection: Connection, failed: Sequence[int]) -> set[int]:
             mark_due(connection, ids)
         passed.update(ids)
     return passed
-
-
-def _pieces(rows: Sequence[_T]) -> Iterator[Sequence[_T]]:
-    return (rows[i : i + _ASKED_AT_ONCE] for i in range(0, len(rows), _ASKED_AT_ONCE))
 
 
 def _row(found: Found, run_id: int, model_id: int, now: datetime) -> dict[str, object]:
@@ -185,7 +180,7 @@ _COLUMNS = (
 
 def _known(connection: Connection, found: Sequence[Found], model_id: int) -> dict[_Key, _KnownRow]:
     known: dict[_Key, _KnownRow] = {}
-    for some in _pieces(found):
+    for some in pieces(found, _ASKED_AT_ONCE):
         sources = {each.source for each in some}
         paths = [os.fsencode(each.path) for each in some]
         asked = select(*_COLUMNS).where(
@@ -275,7 +270,7 @@ def finished_files(engine: Engine, ids: Sequence[int]) -> dict[int, Finished]:
     asked = select(File, Failure).outerjoin(Failure, Failure.file_id == File.id)
     asked = asked.where(File.finished_at.is_not(None))
     with Session(engine) as session:
-        for some in _pieces(ids):
+        for some in pieces(ids, _ASKED_AT_ONCE):
             for row, failure in session.execute(asked.where(File.id.in_(some))):
                 facts = None if failure is None else _facts(row, failure)
                 name = row.final_name or Path(os.fsdecode(row.path)).name

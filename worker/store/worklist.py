@@ -11,6 +11,7 @@ from sqlalchemy.orm import aliased
 from worker.intake.found import INBOX
 from worker.records import Labels, Role, role_of
 from worker.store.failures import STANDING
+from worker.store.pieces import pieces
 from worker.store.queries import Result, results_of
 from worker.store.tables import ENDED, Failure, File, Model, Screening
 
@@ -73,7 +74,7 @@ def most_urgent(engine: Engine, shares: Mapping[str, int]) -> Iterator[Result]:
         files = list(connection.scalars(_newest_failures(shares["failed"])))
         for role in Role:
             files += _files(connection, _leaders(connection, role, labels, shares[role]))
-    for some in _pieces(files):
+    for some in pieces(files, _AT_ONCE):
         yield from results_of(engine, select(File.id).where(File.id.in_(some)))
 
 
@@ -112,7 +113,7 @@ def _files(connection: Connection, screenings: Sequence[int]) -> list[int]:
     """Their films, and not more duplicates than films."""
     files: list[int] = []
     state = File.state + ""  # else SQLite would read all duplicates by the index of states
-    for some in _pieces(screenings):
+    for some in pieces(screenings, _AT_ONCE):
         of_these = select(File.id).where(File.screening_id.in_(some))
         files += connection.scalars(of_these.where(state == "screened"))
         files += connection.scalars(of_these.where(state == "duplicate").limit(len(some)))
@@ -137,7 +138,3 @@ def _mended() -> ColumnElement[bool]:
     # SQLite would read the whole archive for each failure, and not the index of paths.
     since = select(other.id).where(same, other.id + 0 > File.id, other.decision.is_not(None))
     return and_(File.source != INBOX, since.correlate(File).exists())
-
-
-def _pieces(ids: Sequence[int]) -> Iterator[Sequence[int]]:
-    return (ids[start : start + _AT_ONCE] for start in range(0, len(ids), _AT_ONCE))
