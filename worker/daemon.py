@@ -124,7 +124,12 @@ class Daemon:
         self._pulse.beat("starting")
         self._take_up()
         settle_interrupted(self._config.site, self._engine, self._clock())
-        tidy(self._config.site, self._engine, lambda: self._pulse.beat("starting"))
+        tidy(
+            self._config.site,
+            self._engine,
+            lambda: self._pulse.beat("starting"),
+            patient_names=self._config.report.patient_names,
+        )
         self._chores.pages_mended()
 
     def _take_up(self) -> None:

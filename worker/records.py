@@ -73,6 +73,7 @@ class Tags:
     """What a file says about its film; `None` where it says nothing.
 
     Names are DICOM keywords (PS3.6) in snake case; `patient_age_years` is PatientAge in years.
+    `patient_name` is read only for sites that want it.
     """
 
     modality: str | None = None
@@ -85,6 +86,7 @@ class Tags:
     study_instance_uid: str | None = None
     series_instance_uid: str | None = None
     sop_instance_uid: str | None = None
+    patient_name: str | None = None
 
 
 @dataclass(frozen=True)

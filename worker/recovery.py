@@ -49,7 +49,13 @@ def remove_half_written(site: Site) -> None:
         remove_temporary(folder)
 
 
-def tidy(site: Site, engine: Engine, alive: Callable[[], None] = lambda: None) -> None:
+def tidy(
+    site: Site,
+    engine: Engine,
+    alive: Callable[[], None] = lambda: None,
+    *,
+    patient_names: bool = False,
+) -> None:
     """Remove half-written files, render pages that are missing or cut short. Again is harmless.
 
     `alive` is called before each page, and while the disk takes its time. Raises OSError or
@@ -57,7 +63,7 @@ def tidy(site: Site, engine: Engine, alive: Callable[[], None] = lambda: None) -
     """
     remove_half_written(site)
     broken = broken_pages(site, engine)
-    without = render_again(site, engine, broken, alive)
+    without = render_again(site, engine, broken, alive, patient_names=patient_names)
     settle_pages(site, engine, alive)
     if broken:
         log.warning("rendered pages again", extra={"pages": len(broken) - len(without)})

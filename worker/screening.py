@@ -53,6 +53,7 @@ class Screener:
                 stretch_high=constants.high_percentile,
                 picture_px=config.report.picture_px,
                 quality=config.report.quality,
+                patient_names=config.report.patient_names,
             ),
             DecodeLimits.from_config(config.decode),
             config.decode.process_count,

@@ -9,18 +9,20 @@ import cv2
 import numpy as np
 import pytest
 
+from models.cards import Population
 from worker.records import Decision, Record, Tags
 from worker.report.view import FilmView, ModelFacts, RunView, WorklistRow
 
 NOON = datetime(2026, 5, 3, 12, 0, 0, tzinfo=UTC)
 MODEL = ModelFacts(
     name="default",
+    version="3",
     labels=("NORMAL", "PNEUMONIA"),
     weights_sha256="9f" * 32,
     architecture="MobileNetV2",
     intended_use="ordering a worklist",
     not_for=("adults",),
-    validated_on="children of one hospital",
+    population=Population(description="children of one hospital", min_age_years=1, max_age_years=5),
     metrics=(("AUC", "0.98"),),
     threshold=0.62,
     threshold_chosen_on="held-out films",

@@ -196,7 +196,7 @@ def backfill(
         closing(Progress(total, screener.card.labels)) as progress,
     ):
         check = require_this_site(config.site, engine)
-        tidy(config.site, engine)
+        tidy(config.site, engine, patient_names=config.report.patient_names)
         files = (found for path in paths for found in archive_files(path, unlisted))
         run_backfill(
             engine,

@@ -27,18 +27,25 @@ LEAST_CONTRAST = 0.02  # of the grey range, between percentiles 0.5 and 99.5
 _GLANCE_PX = 128  # a film is halved until its short side has less: enough for contrast and polarity
 
 
-def decode(data: bytes, limits: DecodeLimits | None = None, picture_px: int = 0) -> Film:
+def decode(
+    data: bytes,
+    limits: DecodeLimits | None = None,
+    picture_px: int = 0,
+    *,
+    patient_names: bool = False,
+) -> Film:
     """Decode one film to MONOCHROME2, with the refusal that its tags or its pixels call for.
 
     Pixels are as `Film` has them; a large JPEG comes at half scale where that leaves `picture_px`
-    on its longest side. Raises FilmError and nothing else, for any bytes whatever; a hostile film
+    on its longest side. `patient_names` asks for the patient's name too.
+    Raises FilmError and nothing else, for any bytes whatever; a hostile film
     can still crash the process: see `sandbox`.
     """
     limits = limits or DecodeLimits()
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # they quote patient tags
-            film = _dispatch(data, limits, picture_px)
+            film = _dispatch(data, limits, picture_px, patient_names)
             return replace(film, refusal=film.refusal or _pixel_refusal(film))
     except FilmError:
         raise
@@ -56,14 +63,14 @@ def decode(data: bytes, limits: DecodeLimits | None = None, picture_px: int = 0)
         raise CorruptFile(f"the film cannot be decoded ({type(error).__name__})") from error
 
 
-def _dispatch(data: bytes, limits: DecodeLimits, picture_px: int) -> Film:
+def _dispatch(data: bytes, limits: DecodeLimits, picture_px: int, patient_names: bool) -> Film:
     if not data:
         raise TruncatedFile("the file is empty: copy it again")
     if len(data) > limits.max_file_bytes:
         raise TooLarge(f"the file is larger than {limits.max_file_mb} MiB ([decode] max_file_mb)")
     kind = sniff(data[:HEAD_BYTES])
     if kind is Kind.DICOM:
-        return decode_dicom(data, limits)
+        return decode_dicom(data, limits, patient_names)
     if kind is not Kind.OTHER:
         return decode_raster(data, kind, limits, picture_px)
     if not is_whole(data):

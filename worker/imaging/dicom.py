@@ -35,7 +35,7 @@ _JPEG = {  # their frames have JPEG's markers: baseline, extended, lossless, JPE
 _GPL_EXTRA = "pip install 'cxr-screen[gpl]'"
 
 
-def decode_dicom(data: bytes, limits: DecodeLimits) -> Film:
+def decode_dicom(data: bytes, limits: DecodeLimits, patient_names: bool = False) -> Film:
     """Decode the first frame of a DICOM file; tags that forbid an answer set `refusal`.
 
     Raises a FilmError where there is no picture to show; pydicom and its decoders raise what they
@@ -49,7 +49,7 @@ def decode_dicom(data: bytes, limits: DecodeLimits) -> Film:
     )
     _check_frame(ds, syntax, limits)
     pixels, assumed = render(ds)
-    tags = read_tags(ds, syntax)
+    tags = read_tags(ds, syntax, patient_names)
     rows, columns = pixels.shape
     return Film(pixels, "DICOM", rows, columns, tags, tuple(notes + assumed), gate(ds))
 

@@ -65,8 +65,8 @@ def text(ds: Dataset, keyword: str) -> str:
     return "".join(ch for ch in line if ch.isprintable()).strip()[:_LONGEST]
 
 
-def read_tags(ds: Dataset, transfer_syntax: str) -> Tags:
-    """The tags that the program keeps of a film."""
+def read_tags(ds: Dataset, transfer_syntax: str, patient_names: bool = False) -> Tags:
+    """The tags that the program keeps of a film; the patient's name only if it is asked for."""
     return Tags(
         modality=text(ds, "Modality") or None,
         view_position=text(ds, "ViewPosition") or None,
@@ -78,7 +78,17 @@ def read_tags(ds: Dataset, transfer_syntax: str) -> Tags:
         study_instance_uid=text(ds, "StudyInstanceUID") or None,
         series_instance_uid=text(ds, "SeriesInstanceUID") or None,
         sop_instance_uid=text(ds, "SOPInstanceUID") or None,
+        patient_name=person(text(ds, "PatientName")) or None if patient_names else None,
     )
+
+
+def person(name: str) -> str:
+    """A person's name as `Family, Given`, of its first writing that is not empty.
+
+    Components are parted by ^, up to three writings by = (PS3.5 6.2.1).
+    """
+    writings = ([part.strip() for part in writing.split("^")[:2]] for writing in name.split("="))
+    return next((", ".join(filter(None, parts)) for parts in writings if any(parts)), "")
 
 
 def age_years(age: str) -> float | None:

@@ -53,7 +53,7 @@ class PrepareSettings:
     """How the child prepares a film for the model and for the report.
 
     The model input is `size_px`², stretched between two percentiles; the picture is a JPEG whose
-    longest side is `picture_px`.
+    longest side is `picture_px`. The patient's name is read only if `patient_names` says so.
     """
 
     size_px: int
@@ -61,3 +61,4 @@ class PrepareSettings:
     stretch_high: float
     picture_px: int
     quality: int
+    patient_names: bool = False

@@ -155,7 +155,7 @@ def parse_film(header: Header, blobs: bytes | bytearray, settings: PrepareSettin
             format=_text(values["format"], _TAG_CHARS),
             rows=_count(values["rows"], _SIDE_PX, 1),
             columns=_count(values["columns"], _SIDE_PX, 1),
-            tags=_tags(values["tags"]),
+            tags=_tags(values["tags"], settings.patient_names),
             notes=tuple(_text(note, _NOTE_CHARS) for note in values["notes"][:_MAX_NOTES]),
             refusal=_refusal(values["refusal"]),
         )
@@ -171,10 +171,12 @@ def _film_error(slug: object, message: object) -> FilmError:
     return error
 
 
-def _tags(values: dict[str, Any]) -> Tags:
+def _tags(values: dict[str, Any], patient_names: bool) -> Tags:
     checked: dict[str, Any] = {}
     for field in fields(Tags):
         value = values[field.name]
+        if field.name == "patient_name" and not (value is None or patient_names):
+            raise ValueError("a name that was not asked for")
         if field.name == "patient_age_years":
             checked[field.name] = None if value is None else _age(value)
         else:

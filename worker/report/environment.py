@@ -55,6 +55,7 @@ def _environment() -> Environment:
         "filename": text.filename,
         "folder": text.folder,
         "score": text.score,
+        "sentence": text.sentence,
         "short": text.short,
         "utc": text.utc,
         "words": text.words,

@@ -33,7 +33,7 @@ def film_page(view: FilmView) -> str:
     refused = view.record.decision == Decision.REFUSED
     return render(
         "film.html",
-        scripts=("film.js",),
+        scripts=("viewer.js", "film.js"),
         view=view,
         record=view.record,
         model=view.model,
@@ -42,7 +42,8 @@ def film_page(view: FilmView) -> str:
         heat=_heat(view),
         legend=overlay.legend(),
         role=role_of(view.record.decision, view.model.labels),
-        meaning=wording.meaning(view.record.decision, view.model.labels),
+        meaning=wording.meaning(view.record, view.model.labels),
+        why=wording.why(view.record, view.model, view.tags),
         refused=refused,
         doubtful=refused or view.record.reason is not None,
         worklist="../" * view.page.count("/") + "index.html",
@@ -94,6 +95,7 @@ def _tags(view: FilmView) -> list[tuple[str, str]]:
     tags = view.tags
     age = tags.patient_age_years
     named = (
+        ("Patient", tags.patient_name),
         ("View", tags.view_position),
         ("Modality", tags.modality),
         ("Body part", tags.body_part_examined),

@@ -5,6 +5,7 @@ import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 
@@ -54,12 +55,13 @@ def model_facts(card: Card) -> ModelFacts:
     """What pages say of a model, from its card."""
     return ModelFacts(
         name=card.name,
+        version=card.version,
         labels=card.labels,
         weights_sha256=card.weights.sha256,
         architecture=card.architecture,
         intended_use=card.intended_use,
         not_for=card.not_for,
-        validated_on=card.population.description,
+        population=card.population,
         metrics=tuple((str(k), str(v)) for k, v in card.metrics.get("headline", {}).items()),
         threshold=card.decision.threshold,
         threshold_chosen_on=card.decision.chosen_on,
@@ -114,11 +116,17 @@ def make_folder(site: Site, folder: Path) -> None:
 
 
 def render_again(
-    site: Site, engine: Engine, ids: Iterable[int], alive: Callable[[], None] = lambda: None
+    site: Site,
+    engine: Engine,
+    ids: Iterable[int],
+    alive: Callable[[], None] = lambda: None,
+    *,
+    patient_names: bool = False,
 ) -> list[int]:
     """Render the pages of these screenings from the database; return those without a picture.
 
-    `alive` is called before each. Synced, as the pages were that they replace: `broken_pages` does
+    `alive` is called before each. Names of patients are shown only where the site wants it.
+    Synced, as the pages were that they replace: `broken_pages` does
     not look into these again. Raises ShareGone when reports/ is not the folder that was marked.
     """
     check = require_this_site(site, engine)
@@ -132,12 +140,17 @@ def render_again(
         except FileNotFoundError:
             without.append(screening_id)
             continue
-        _write_page(site, stored_view(stored, picture), sync=True)
+        _write_page(site, stored_view(stored, picture, patient_names=patient_names), sync=True)
     return without
 
 
-def stored_view(stored: queries.StoredScreening, picture: bytes) -> FilmView:
-    """What a page shows of a screening that was read back from the database."""
+def stored_view(
+    stored: queries.StoredScreening, picture: bytes, *, patient_names: bool = False
+) -> FilmView:
+    """What a page shows of a screening that was read back from the database.
+
+    A name that was stored while the site wanted names is left out when it no longer does.
+    """
     return FilmView(
         record=stored.record,
         model=model_facts(stored.card),
@@ -147,7 +160,7 @@ def stored_view(stored: queries.StoredScreening, picture: bytes) -> FilmView:
         format=stored.format,
         rows=stored.rows,
         columns=stored.columns,
-        tags=stored.tags,
+        tags=stored.tags if patient_names else replace(stored.tags, patient_name=None),
         notes=stored.notes,
         run=stored.run,
         screened_at=stored.screened_at,

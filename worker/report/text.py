@@ -55,13 +55,19 @@ def short(digest: str) -> str:
 
 
 def age(years: float) -> str:
-    """An age as a paediatrician gives it: in months below two years."""
-    return f"{years:.0f} years" if years >= 2 else f"{years * 12:.0f} months"
+    """An age as a paediatrician gives it: whole years lived, in months below two years."""
+    return f"{int(years)} years" if years >= 2 else f"{years * 12:.0f} months"
 
 
 def words(slug: str) -> str:
     """A slug as words: `lateral-view` → `Lateral view`."""
     return slug.replace("-", " ").capitalize()
+
+
+def sentence(phrase: str) -> str:
+    """A phrase as a sentence, with its capital and its full stop."""
+    whole = phrase[:1].upper() + phrase[1:]
+    return whole if not whole or whole.endswith((".", "!", "?")) else f"{whole}."
 
 
 def _escape(char: str) -> str:

@@ -6,6 +6,7 @@ from datetime import datetime
 import numpy as np
 from numpy.typing import NDArray
 
+from models.cards import Population
 from worker.records import Labels, Record, Tags
 
 
@@ -21,18 +22,27 @@ class ModelFacts:
     """
 
     name: str
+    version: str
     labels: Labels
     weights_sha256: str
     architecture: str
     intended_use: str
     not_for: tuple[str, ...]
-    validated_on: str
+    population: Population
     metrics: tuple[tuple[str, str], ...]
     threshold: float
     threshold_chosen_on: str
     indeterminate: tuple[float, float]
     guard_threshold: float
     evidence_scale: float
+
+    @property
+    def validated_on(self) -> str:
+        """Whose films the model was validated on, with their ages."""
+        people = self.population
+        return (
+            f"{people.description}, {people.min_age_years:g} to {people.max_age_years:g} years old"
+        )
 
 
 @dataclass(frozen=True)

@@ -3,9 +3,34 @@
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from worker.records import Labels, Role, role_of
+from worker.records import Labels, Reason, Record, Role, Tags, role_of
+from worker.report.text import age, score, sentence
+from worker.report.view import ModelFacts
 
 CAVEAT = "Decision support for a radiologist, not a diagnosis"
+
+# As docs/OUTCOMES.md has them.
+REASONS: dict[str, str] = {
+    Reason.NOT_A_CHEST_RADIOGRAPH: (
+        "the picture is unlike every frontal chest film the model knows"
+    ),
+    Reason.WRONG_MODALITY: (
+        "the DICOM modality is not CR, DX, RG, OT or SC, or the object is no radiograph"
+    ),
+    Reason.WRONG_BODY_PART: "BodyPartExamined names something other than the chest",
+    Reason.LATERAL_VIEW: "ViewPosition, view code or orientation say lateral or oblique",
+    Reason.MULTI_FRAME: "the object has more than one frame",
+    Reason.VETERINARY: "the tags say that the patient is an animal",
+    Reason.TOO_SMALL: "the short side has fewer than 100 pixels",
+    Reason.BLANK: "the picture has no contrast",
+    Reason.POLARITY_UNSURE: (
+        "the pixels look like a negative although the tags say otherwise; never flipped by guess"
+    ),
+    Reason.OUTSIDE_VALIDATED_POPULATION: (
+        "the patient's age, or the look of the film, lies outside what the model was validated on"
+    ),
+}
+_NO_CHEST = Reason.NOT_A_CHEST_RADIOGRAPH
 
 
 @dataclass(frozen=True)
@@ -51,9 +76,13 @@ def sorting(shown: Iterable[Group]) -> str:
     )
 
 
-def meaning(decision: str, labels: Labels) -> str:
-    """One or two sentences that say what the decision means and what it does not."""
+def meaning(record: Record, labels: Labels) -> str:
+    """What the decision means and what it does not; of a refusal, what its reason means."""
     negative, positive = labels
+    role = role_of(record.decision, labels)
+    if role == Role.REFUSED:
+        known = REASONS.get(record.reason or "", "")
+        return f"{sentence(known)} The model does not answer for this film. A human must read it."
     return {
         Role.POSITIVE: f"The score lies on the {positive} side of the threshold.",
         Role.NEGATIVE: (
@@ -64,5 +93,37 @@ def meaning(decision: str, labels: Labels) -> str:
             "The score lies inside the abstention band, where the model does not answer. "
             "A human must decide."
         ),
-        Role.REFUSED: "The model does not answer for this film. A human must read it.",
-    }[role_of(decision, labels)]
+    }[role]
+
+
+def why(record: Record, model: ModelFacts, tags: Tags) -> list[str]:
+    """Why the decision was so for this film: what was compared with what, in numbers.
+
+    Empty where the record's own message is all there is to say.
+    """
+    facts = []
+    years = tags.patient_age_years
+    outside = record.reason == Reason.OUTSIDE_VALIDATED_POPULATION
+    if outside and years is not None and not model.population.includes(years):
+        youngest, oldest = model.population.min_age_years, model.population.max_age_years
+        facts.append(f"Age {age(years)}; the model was validated on {youngest:g}–{oldest:g} years.")
+    guard = record.guard_score if outside or record.reason == _NO_CHEST else None
+    if guard is not None and guard > record.guard_threshold:
+        facts.append(
+            f"Guard score {score(guard)}, above its limit {score(record.guard_threshold)}."
+        )
+    if record.reason == Reason.LATERAL_VIEW and tags.view_position:
+        facts.append(f"ViewPosition is {tags.view_position}.")
+    refused = role_of(record.decision, model.labels) == Role.REFUSED
+    if record.probability is not None and not refused:
+        facts.append(_place(record.probability, record.threshold, model.indeterminate))
+    return facts
+
+
+def _place(probability: float, threshold: float, band: tuple[float, float]) -> str:
+    """Where a score lies: in the abstention band, or on which side of it."""
+    low, high = map(score, band)
+    if band[0] < probability < band[1]:
+        return f"{score(probability)} lies between {low} and {high}."
+    side = "above" if probability >= threshold else "below"
+    return f"{score(probability)} lies {side} the abstention band {low}–{high}."
