@@ -42,7 +42,7 @@ const viewer = (() => {
 
   const say = () => {
     by('inverted').hidden = !now.inverted;
-    by('windowed').textContent = `W ${now.width} L ${now.centre}`;
+    by('windowed').textContent = `W ${Math.round(now.width)} L ${Math.round(now.centre)}`;
     by('windowed').classList.toggle('is-changed', windowed());
     by('zoomed').textContent = `${now.zoom.toFixed(1)}×`;
     by('zoomed').classList.toggle('is-changed', now.zoom > 1);
@@ -54,8 +54,8 @@ const viewer = (() => {
 
   const show = (changes) => {
     Object.assign(now, changes);
-    now.centre = Math.round(within(now.centre, 0, 255));
-    now.width = Math.round(within(now.width, 2, 512));
+    now.centre = within(now.centre, 0, 255);
+    now.width = within(now.width, 2, 512);
     now.zoom = within(now.zoom, 1, MOST_ZOOM);
     now.x = within(now.x, 0, columns - columns / now.zoom);
     now.y = within(now.y, 0, rows - rows / now.zoom);

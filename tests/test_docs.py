@@ -14,6 +14,7 @@ from models.registry import SHIPPED, shipped_names
 from worker.cli.main import cli
 from worker.errors import FilmError
 from worker.records import Decision, Reason
+from worker.report.wording import REASONS
 from worker.store.tables import Base
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -53,6 +54,12 @@ def test_a_command_has_an_example_in_its_help(name: str) -> None:
 @pytest.mark.parametrize("slug", [kind.slug for kind in FilmError.__subclasses__()] + list(Reason))
 def test_a_reason_is_explained(slug: str) -> None:
     assert f"`{slug}`" in (ROOT / "docs" / "OUTCOMES.md").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("slug", list(Reason))
+def test_a_film_page_explains_a_reason_as_the_documents_do(slug: Reason) -> None:
+    table = (ROOT / "docs" / "OUTCOMES.md").read_text(encoding="utf-8")
+    assert f"| `{slug}` | {REASONS[slug]} |" in table
 
 
 @pytest.mark.parametrize("decision", list(Decision))

@@ -106,7 +106,7 @@ def test_descriptors_of_films_are_closed(serve, jpeg):
 
 @pytest.mark.parametrize("place", ["decode", "_content", "prepare"])
 def test_a_child_whose_memory_ran_out_once_leaves(serve, jpeg, monkeypatch, place):
-    def fail(*_):
+    def fail(*_, **__):
         raise MemoryError
 
     if place == "prepare":
@@ -119,7 +119,7 @@ def test_a_child_whose_memory_ran_out_once_leaves(serve, jpeg, monkeypatch, plac
 
 
 def test_a_film_whose_bytes_cannot_be_read_is_not_judged(serve, jpeg, monkeypatch):
-    def fail(*_):
+    def fail(*_, **__):
         raise OSError(5, "Input/output error")
 
     monkeypatch.setattr(child.os, "pread", fail)

@@ -25,7 +25,7 @@ from worker.errors import (
     UnsupportedTransferSyntax,
 )
 from worker.imaging.decode import decode
-from worker.imaging.dicomtags import age_years
+from worker.imaging.dicomtags import age_years, person
 from worker.records import Reason
 
 pytestmark = pytest.mark.filterwarnings("ignore:Invalid value for VR", "ignore:The value length")
@@ -385,6 +385,41 @@ def test_without_an_age_the_birth_date_gives_it(dicom):
     tags = decode(dicom(PatientBirthDate="20180601", StudyDate="20240601")).tags
     assert tags.patient_age_years == pytest.approx(6, abs=0.01)
     assert decode(dicom(PatientAge="banana")).tags.patient_age_years is None
+
+
+@pytest.mark.parametrize(
+    ("stored", "shown"),
+    [
+        ("Doe^Jane", "Doe, Jane"),
+        ("Doe^Jane^Q^Dr^PhD", "Doe, Jane"),
+        (" Doe ^ Jane ", "Doe, Jane"),
+        ("Doe", "Doe"),
+        ("^Jane", "Jane"),
+        ("Yamada^Tarou=山田^太郎=やまだ^たろう", "Yamada, Tarou"),
+        ("=山田^太郎", "山田, 太郎"),
+        ("", ""),
+        ("^^^^=^^^^", ""),
+    ],
+)
+def test_a_name_is_shown_family_first(stored, shown):
+    assert person(stored) == shown
+
+
+def test_a_name_is_read_only_if_it_is_asked_for(dicom):
+    film = dicom(PatientName="Müller^Jürgen", SpecificCharacterSet="ISO_IR 100")
+    assert decode(film).tags.patient_name is None
+    assert decode(film, patient_names=True).tags.patient_name == "Müller, Jürgen"
+    assert decode(dicom(), patient_names=True).tags.patient_name is None
+
+
+def test_a_name_that_means_harm_is_one_short_printable_line(dicom):
+    film = dicom(
+        PatientName="\u202eDoe\x1b[31m^Ja\x00ne" + "x" * 500, SpecificCharacterSet="ISO_IR 192"
+    )
+    name = decode(film, patient_names=True).tags.patient_name
+    assert name.startswith("Doe[31m, Jane")
+    assert len(name) <= 65
+    assert name.isprintable()
 
 
 def test_tags_are_kept_in_the_words_of_the_standard(dicom):

@@ -1,6 +1,7 @@
 """The parent believes a decoder child nothing that it has not checked."""
 
 import json
+from dataclasses import replace
 
 import cv2
 import numpy as np
@@ -49,6 +50,15 @@ def test_what_a_child_says_of_a_film_arrives(answer, settings):
     assert film.refusal == Refusal(Reason.BLANK, "the picture has no contrast")
     assert cv2.imdecode(np.frombuffer(film.picture, np.uint8), -1).shape == (300, 200)
     assert parse(answer, settings, refusal=None).refusal is None
+
+
+def test_a_name_arrives_only_where_names_were_asked_for(answer, settings):
+    tags = answer[0]["tags"] | {"patient_name": "Doe, Jane"}
+    asked = replace(settings, patient_names=True)
+    assert parse(answer, asked, tags=tags).tags.patient_name == "Doe, Jane"
+    assert parse(answer, asked).tags.patient_name is None
+    with pytest.raises(wire.BadAnswer):
+        parse(answer, settings, tags=tags)
 
 
 @pytest.mark.parametrize(

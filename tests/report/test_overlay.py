@@ -1,12 +1,16 @@
 """Heat maps: one scale for all films."""
 
+import re
+
 import cv2
 import numpy as np
 import pytest
 
+from worker.assets import asset
 from worker.report.overlay import blend, heat_png, legend, peak
 
 SCALE = 6.0
+OPACITY = 0.65  # of the page, unless its reader changes it
 
 
 def grid(**cells):
@@ -73,6 +77,64 @@ def test_the_ramp_grows_in_brightness_without_a_step_back():
         int(stop.colour[1:3], 16) * 0.3 + int(stop.colour[3:5], 16) * 0.6 for stop in legend()
     ]
     assert bright == sorted(bright)
+
+
+# Machado, Oliveira and Fernandes 2009, severity 1.0; on linear RGB.
+SEEN_BY = {
+    "everybody": np.eye(3),
+    "protanopia": [
+        [0.152286, 1.052583, -0.204868],
+        [0.114503, 0.786281, 0.099216],
+        [-0.003882, -0.048116, 1.051998],
+    ],
+    "deuteranopia": [
+        [0.367322, 0.860646, -0.227968],
+        [0.280085, 0.672501, 0.047413],
+        [-0.011820, 0.042940, 0.968881],
+    ],
+    "tritanopia": [
+        [1.255528, -0.076749, -0.178779],
+        [-0.078411, 0.930809, 0.147602],
+        [0.004733, 0.691367, 0.303900],
+    ],
+}
+
+
+def lightness(linear):
+    """CIE 1976 L* of linear sRGB (…, 3), D65."""
+    luminance = linear.clip(0, 1) @ [0.2126, 0.7152, 0.0722]
+    return np.where(
+        luminance > (6 / 29) ** 3, 116 * np.cbrt(luminance) - 16, luminance * (29 / 3) ** 3
+    )
+
+
+def seen(colours, sight):
+    """Lightness of sRGB colours (n, 3) in [0, 255] for these eyes."""
+    encoded = np.asarray(colours) / 255
+    linear = np.where(encoded <= 0.04045, encoded / 12.92, ((encoded + 0.055) / 1.055) ** 2.4)
+    return lightness(linear @ np.transpose(SEEN_BY[sight]))
+
+
+def ramp_and_alpha(stops):
+    colours = [[int(stop.colour[start : start + 2], 16) for start in (1, 3, 5)] for stop in stops]
+    return np.array(colours), np.array([[stop.alpha] for stop in stops])
+
+
+@pytest.mark.parametrize("sight", SEEN_BY)
+def test_more_evidence_is_lighter_whatever_colours_one_sees(sight):
+    """Tenths of the scale are told apart by their lightness alone: 2.3 is just noticeable."""
+    colours, _ = ramp_and_alpha(legend(11))
+    assert np.diff(seen(colours, sight)).min() > 2.3
+
+
+@pytest.mark.parametrize("sight", SEEN_BY)
+def test_the_legend_grows_lighter_on_its_ground_too(sight):
+    css = (asset("templates") / "style.css").read_text(encoding="utf-8")
+    ground = int(re.search(r"\.legend-film { fill: #(\w\w)", css)[1], 16)
+    colours, alpha = ramp_and_alpha(legend(11))
+    alpha = alpha * OPACITY
+    steps = np.diff(seen(ground * (1 - alpha) + colours * alpha, sight))
+    assert steps.min() > 0
 
 
 def test_a_heat_map_is_small():

@@ -12,7 +12,7 @@ from jinja2 import UndefinedError
 from worker.records import Decision, Tags
 from worker.report.environment import render
 from worker.report.pages import film_page, worklist_pages
-from worker.report.wording import CAVEAT
+from worker.report.wording import CAVEAT, why
 
 EVIL = "\u202e\"'><script>alert(1)</script>\n\udcff\x00<img src=x onerror=alert(1)>"
 OUTSIDE = {
@@ -97,7 +97,7 @@ def test_no_inline_handlers_or_styles_which_the_policy_would_stop(every_page):
 
 def test_hostile_text_is_shown_and_never_run(film, record, row, failure, run):
     noon, model = run.started_at, film().model
-    tags = Tags(EVIL, EVIL, EVIL, 0.5, EVIL, EVIL, EVIL, EVIL, EVIL, EVIL)
+    tags = Tags(EVIL, EVIL, EVIL, 0.5, EVIL, EVIL, EVIL, EVIL, EVIL, EVIL, EVIL)
     says = record(file=EVIL, reason=EVIL, message=EVIL, model=EVIL, sha256=EVIL)
     view = film(record=says, tags=tags, notes=(EVIL,), duplicates=(EVIL,), format=EVIL)
     rows = [row(EVIL, Decision.REFUSED, 0.5, page="films/a.html"), failure(EVIL, EVIL)]
@@ -105,7 +105,7 @@ def test_hostile_text_is_shown_and_never_run(film, record, row, failure, run):
     pages = [film_page(view), *worklist_pages(rows, [run], model, noon).values()]
     for page in pages:
         elements = Elements(page)
-        assert len(elements.all("script")) == 2
+        assert len(elements.all("script")) == (3 if page is pages[0] else 2)
         assert not elements.all("img")
         assert "\u202e" not in page
         assert r"\u202e" in elements.text
@@ -150,6 +150,77 @@ def test_an_answered_film_is_not_marked(film):
 def test_a_film_page_shows_score_threshold_and_band(film):
     text = Elements(film_page(film())).text
     for words in ("0.874", "threshold 0.620", "abstention band 0.450–0.740", "PNEUMONIA"):
+        assert words in text
+
+
+@pytest.mark.parametrize(
+    ("changes", "tags", "says"),
+    [
+        ({}, Tags(), ["0.874 lies above the abstention band 0.450–0.740."]),
+        (
+            {"decision": Decision.NORMAL, "probability": 0.0004},
+            Tags(),
+            ["<0.001 lies below the abstention band 0.450–0.740."],
+        ),
+        (
+            {"decision": Decision.INDETERMINATE, "probability": 0.61},
+            Tags(),
+            ["0.610 lies between 0.450 and 0.740."],
+        ),
+        (
+            OUTSIDE | {"guard_score": 0.95},
+            Tags(patient_age_years=34.6),
+            [
+                "Age 34 years; the model was validated on 1–5 years.",
+                "Guard score 0.950, above its limit 0.900.",
+            ],
+        ),
+        (
+            OUTSIDE,
+            Tags(patient_age_years=0.5),
+            ["Age 6 months; the model was validated on 1–5 years."],
+        ),
+        (
+            OUTSIDE | {"guard_score": 0.95},
+            Tags(patient_age_years=5.9),
+            ["Guard score 0.950, above its limit 0.900."],
+        ),
+        (
+            OUTSIDE | {"decision": Decision.PNEUMONIA, "guard_score": 0.95},
+            Tags(),
+            [
+                "Guard score 0.950, above its limit 0.900.",
+                "0.874 lies above the abstention band 0.450–0.740.",
+            ],
+        ),
+        (
+            OUTSIDE | {"reason": "not-a-chest-radiograph", "guard_score": 0.95},
+            Tags(),
+            ["Guard score 0.950, above its limit 0.900."],
+        ),
+        (
+            OUTSIDE | {"reason": "lateral-view"},
+            Tags(view_position="LL"),
+            ["ViewPosition is LL."],
+        ),
+        (OUTSIDE | {"reason": "too-small", "guard_score": 0.95}, Tags(), []),
+    ],
+)
+def test_a_page_says_why_it_was_so_here(film, record, changes, tags, says):
+    view = film(record=record(**changes), tags=tags)
+    assert why(view.record, view.model, tags) == says
+    text = Elements(film_page(view)).text
+    assert all(fact in text for fact in says)
+
+
+def test_a_refusal_says_what_its_reason_means(film, record):
+    text = Elements(film_page(film(record=record(**OUTSIDE | {"reason": "veterinary"})))).text
+    assert "The tags say that the patient is an animal. The model does not answer" in text
+
+
+def test_a_page_says_which_model_answered_and_whom_it_was_validated_on(film, model):
+    text = Elements(film_page(film())).text
+    for words in ("default, version 3", model.weights_sha256, "one hospital, 1 to 5 years old"):
         assert words in text
 
 

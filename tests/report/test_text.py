@@ -4,7 +4,7 @@ from datetime import UTC, datetime, timedelta, timezone
 
 import pytest
 
-from worker.report.text import age, filename, folder, printable, score, utc, words
+from worker.report.text import age, filename, folder, printable, score, sentence, utc, words
 
 
 @pytest.mark.parametrize(
@@ -45,6 +45,19 @@ def test_times_are_utc_also_when_naive():
 
 def test_small_children_have_an_age_in_months():
     assert (age(0.5), age(64)) == ("6 months", "64 years")
+
+
+def test_nobody_is_made_older_than_they_are():
+    assert (age(5.9), age(1.99)) == ("5 years", "24 months")
+
+
+def test_a_phrase_becomes_one_sentence():
+    assert [sentence(phrase) for phrase in ("no contrast", "Why?", "Done.", "")] == [
+        "No contrast.",
+        "Why?",
+        "Done.",
+        "",
+    ]
 
 
 def test_paths_are_shown_name_first():
