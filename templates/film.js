@@ -6,6 +6,7 @@
   const WHEEL_STEP = 1.002; // for each pixel that the page would scroll
   const LINE = 33; // pixels, where a browser counts in lines
   const WINDOW_STEP = 8; // grey levels, by keys
+  const LAYOUT = 'screen-layout'; // the reader's, for the next film too; nothing else is kept
   const PAN_STEP = 60; // pixels of the screen, by keys
   const by = (id) => document.getElementById(id);
   const move = (right, down) => show({ x: now.x + right * step(), y: now.y + down * step() });
@@ -15,13 +16,19 @@
   // Heat map and layout
   const heat = by('heat');
   const toggleHeat = () => { if (heat) heat.checked = !heat.checked; };
-  const toggleLayout = () => { if (heat) by(by('beside').checked ? 'blended' : 'beside').checked = true; };
+  const toggleLayout = () => { if (heat) by(by('beside').checked ? 'blended' : 'beside').click(); };
   const fade = () => ['heat-layer', 'legend-ramp'].forEach((id) => {
     by(id).style.opacity = by('opacity').value / 100;
   });
   if (heat) {
     by('opacity').addEventListener('input', () => { fade(); heat.checked = true; });
     fade(); // browsers keep what inputs held before a page was loaded again
+    ['blended', 'beside'].forEach((id) => by(id).addEventListener('change', () => {
+      try { localStorage.setItem(LAYOUT, id); } catch { /* not allowed: only for this film, then */ }
+    }));
+    let layout = 'blended';
+    try { if (localStorage.getItem(LAYOUT) === 'beside') layout = 'beside'; } catch { /* not allowed */ }
+    by(layout).checked = true;
   }
 
   // Buttons and sliders

@@ -28,7 +28,9 @@ from worker.imaging.decode import decode
 from worker.imaging.dicomtags import age_years, person
 from worker.records import Reason
 
-pytestmark = pytest.mark.filterwarnings("ignore:Invalid value for VR", "ignore:The value length")
+pytestmark = pytest.mark.filterwarnings(
+    "ignore:Invalid value for VR", "ignore:The (value|PN component) length"
+)
 
 
 @pytest.fixture

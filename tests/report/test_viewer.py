@@ -189,6 +189,16 @@ def test_panes_side_by_side_share_window_polarity_and_zoom(viewer: Page) -> None
     assert panes.count() == 1
 
 
+def test_the_next_film_has_the_layout_but_neither_window_nor_polarity(viewer: Page) -> None:
+    press(viewer, "s", "i", "+", "Shift+ArrowUp")
+    viewer.reload()
+    assert viewer.locator(".pane:visible").count() == 2
+    assert state(viewer) == USUAL
+    press(viewer, "s")
+    viewer.reload()
+    assert viewer.locator(".pane:visible").count() == 1
+
+
 def test_windows_are_those_of_dicom(viewer: Page) -> None:
     pane = viewer.locator(".pane:visible")
     assert grey_in(pane) == pytest.approx(GREY, abs=2)

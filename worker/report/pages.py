@@ -12,6 +12,8 @@ from worker.report.environment import data_uri, render
 from worker.report.view import FilmView, ModelFacts, RunView, WorklistRow
 from worker.store.worklist import Counts
 
+FILM_SCRIPTS = ("viewer.js", "film.js")
+
 
 @dataclass(frozen=True)
 class HeatMap:
@@ -30,24 +32,30 @@ def film_page(view: FilmView) -> str:
 
     Raises ValueError when the evidence cannot be drawn.
     """
+    return render("film.html", scripts=FILM_SCRIPTS, **film_context(view))
+
+
+def film_context(view: FilmView) -> dict[str, object]:
+    """What `film.html`, and a template that extends it, shows of a film.
+
+    Raises ValueError when the evidence cannot be drawn.
+    """
     refused = view.record.decision == Decision.REFUSED
-    return render(
-        "film.html",
-        scripts=("viewer.js", "film.js"),
-        view=view,
-        record=view.record,
-        model=view.model,
-        tags=_tags(view),
-        picture=data_uri("image/jpeg", view.picture),
-        heat=_heat(view),
-        legend=overlay.legend(),
-        role=role_of(view.record.decision, view.model.labels),
-        meaning=wording.meaning(view.record, view.model.labels),
-        why=wording.why(view.record, view.model, view.tags),
-        refused=refused,
-        doubtful=refused or view.record.reason is not None,
-        worklist="../" * view.page.count("/") + "index.html",
-    )
+    return {
+        "view": view,
+        "record": view.record,
+        "model": view.model,
+        "tags": _tags(view),
+        "picture": data_uri("image/jpeg", view.picture),
+        "heat": _heat(view),
+        "legend": overlay.legend(),
+        "role": role_of(view.record.decision, view.model.labels),
+        "meaning": wording.meaning(view.record, view.model.labels),
+        "why": wording.why(view.record, view.model, view.tags),
+        "refused": refused,
+        "doubtful": refused or view.record.reason is not None,
+        "worklist": "../" * view.page.count("/") + "index.html",
+    }
 
 
 def worklist_pages(
