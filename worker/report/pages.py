@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 
 from markupsafe import Markup
 
@@ -11,8 +12,6 @@ from worker.report import overlay, text, wording, worklist
 from worker.report.environment import data_uri, render
 from worker.report.view import FilmView, ModelFacts, RunView, WorklistRow
 from worker.store.worklist import Counts
-
-FILM_SCRIPTS = ("viewer.js", "film.js")
 
 
 @dataclass(frozen=True)
@@ -27,35 +26,32 @@ class HeatMap:
     at: float
 
 
-def film_page(view: FilmView) -> str:
+def film_page(view: FilmView, *, served: bool = False, **more: Any) -> str:
     """Render the page of one screened film; it stands below reports/ at `view.page`.
 
-    Raises ValueError when the evidence cannot be drawn.
-    """
-    return render("film.html", scripts=FILM_SCRIPTS, **film_context(view))
-
-
-def film_context(view: FilmView) -> dict[str, object]:
-    """What `film.html`, and a template that extends it, shows of a film.
-
+    `served` by `screen serve` it has a form for reviews; `more` is for that.
     Raises ValueError when the evidence cannot be drawn.
     """
     refused = view.record.decision == Decision.REFUSED
-    return {
-        "view": view,
-        "record": view.record,
-        "model": view.model,
-        "tags": _tags(view),
-        "picture": data_uri("image/jpeg", view.picture),
-        "heat": _heat(view),
-        "legend": overlay.legend(),
-        "role": role_of(view.record.decision, view.model.labels),
-        "meaning": wording.meaning(view.record, view.model.labels),
-        "why": wording.why(view.record, view.model, view.tags),
-        "refused": refused,
-        "doubtful": refused or view.record.reason is not None,
-        "worklist": "../" * view.page.count("/") + "index.html",
-    }
+    return render(
+        "review.html" if served else "film.html",
+        scripts=("viewer.js", "film.js"),
+        served=served,
+        **more,
+        view=view,
+        record=view.record,
+        model=view.model,
+        tags=_tags(view),
+        picture=data_uri("image/jpeg", view.picture),
+        heat=_heat(view),
+        legend=overlay.legend(),
+        role=role_of(view.record.decision, view.model.labels),
+        meaning=wording.meaning(view.record, view.model.labels),
+        why=wording.why(view.record, view.model, view.tags),
+        refused=refused,
+        doubtful=refused or view.record.reason is not None,
+        worklist="../" * view.page.count("/") + "index.html",
+    )
 
 
 def worklist_pages(
@@ -72,7 +68,7 @@ def worklist_pages(
     those of all results where `rows` hold only the most urgent.
     """
     pages = worklist.pages(rows, counts=counts)
-    shared = {
+    shared: dict[str, Any] = {
         "pages": pages,
         "tiles": worklist.tiles(pages, counts),
         "total": len(rows),
