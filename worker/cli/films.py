@@ -13,7 +13,14 @@ from typing import TYPE_CHECKING
 import click
 
 from worker.cli.labelled import labelled_films, labels_option, score
-from worker.cli.options import EXISTING, Unlisted, chosen_config, config_option
+from worker.cli.options import (
+    EXISTING,
+    OUTPUT,
+    Unlisted,
+    chosen_config,
+    config_option,
+    require_folders,
+)
 from worker.folders import display_name, regular_files
 from worker.records import Decision
 from worker.report.text import printable
@@ -25,7 +32,6 @@ if TYPE_CHECKING:
     from worker.evaluate.sample import Scored
     from worker.screening import Screener
 
-_OUTPUT = click.Path(dir_okay=False, writable=True, path_type=Path)
 _MOST_WRONG = 12
 _THUMBNAIL_PX = 256
 _STEM_BYTES = 80  # of a film's name in that of its overlay
@@ -117,11 +123,11 @@ def _write_overlay(folder: Path, one: "Classified", card: "Card", file_mode: int
 @click.option(
     "--json",
     "json_file",
-    type=_OUTPUT,
+    type=OUTPUT,
     help="Write metrics, curves and the most wrong films as JSON.",
 )
-@click.option("--predictions", type=_OUTPUT, help="Write a CSV, one row a film.")
-@click.option("--html", type=_OUTPUT, help="Write one page with figures.")
+@click.option("--predictions", type=OUTPUT, help="Write a CSV, one row a film.")
+@click.option("--html", type=OUTPUT, help="Write one page with figures.")
 @config_option
 def evaluate(
     folder: Path,
@@ -150,9 +156,7 @@ def evaluate(
 
     config = chosen_config(config_file)
     mode = int(config.site.file_mode, 8)
-    for output in (json_file, predictions, html):
-        if output is not None and not output.absolute().parent.is_dir():
-            raise click.UsageError(f"cannot write {output}: there is no folder {output.parent}")
+    require_folders(json_file, predictions, html)
     with closing(Screener(config, model)) as screener:
         words = screener.card.labels
         scored = score(screener, labelled_films(folder, labels, words), config)
@@ -177,16 +181,11 @@ def evaluate(
 
 
 def _write(path: Path, text: str, mode: int) -> None:
-    """Write a result as it is, whatever the platform thinks of line ends, not for the world.
+    """Write a result as it is, whatever the platform thinks of line ends, not for the world."""
+    from worker.filesystem import output
 
-    What stands there and is no file (a terminal, a pipe) is written to, never replaced.
-    """
-    from worker.filesystem import write_atomic
-
-    if path.exists() and not path.is_file():
-        path.write_bytes(text.encode("utf-8"))
-    else:
-        write_atomic(path.resolve(), text.encode("utf-8"), mode)
+    with output(path, mode) as file:
+        file.write(text.encode("utf-8"))
 
 
 def _wrong(

@@ -16,7 +16,7 @@ _COMMANDS = {
     "backfill": "worker.cli.work",
     "classify": "worker.cli.films",
     "evaluate": "worker.cli.films",
-    "query": "worker.cli.results",
+    "query": "worker.cli.query",
     "status": "worker.cli.status",
     "report": "worker.cli.results",
     "failed": "worker.cli.failed",

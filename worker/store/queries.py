@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sqlalchemy import (
     Column,
+    ColumnElement,
     Connection,
     Double,
     Engine,
@@ -26,7 +27,8 @@ from sqlalchemy.orm import InstrumentedAttribute, Session
 from models.cards import Card
 from worker.intake.found import INBOX
 from worker.records import RECORD_FIELDS, Decision, Labels, Record, Tags
-from worker.store.tables import ENDED, File, Film, Model, Run, Screening, UtcDateTime
+from worker.store.reviews import Verdict, newest_reviews
+from worker.store.tables import ENDED, File, Film, Model, Review, Run, Screening, UtcDateTime
 
 RESULTS = Table(
     "results",
@@ -51,7 +53,11 @@ _AT_ONCE = 500  # rows in one question: statements have a limit of variables
 
 @dataclass(frozen=True)
 class Filter:
-    """Which results are asked for; `None` does not restrict. Both ends of ranges included."""
+    """Which results are asked for; `None` does not restrict. Both ends of ranges included.
+
+    `verdict` is that of the newest review. Failures, which nobody can review, are neither
+    `reviewed` nor not.
+    """
 
     decision: str | None = None
     status: str | None = None
@@ -63,6 +69,8 @@ class Filter:
     source: str | None = None
     run: int | None = None
     sha256: str | None = None
+    verdict: Verdict | None = None
+    reviewed: bool | None = None
     limit: int | None = None
 
 
@@ -199,10 +207,23 @@ def _restricted(asked: Select[int], wanted: Filter) -> Select[int]:
         if value is not None:
             asked = asked.where(column == value)
     ended |= any(value is not None for _, value in of_results)
+    for condition in _of_reviews(wanted):
+        asked, ended = asked.where(condition), True
     if ended:
         return asked
     of_some = any(value is not None for _, value in of_files)
     return asked.where(File.state.in_(ENDED) if of_some else File.finished_at.is_not(None))
+
+
+def _of_reviews(wanted: Filter) -> Iterator[ColumnElement[bool]]:
+    """Reviewed answers from the few reviews there are; the others by a look for each file."""
+    if wanted.verdict is not None:
+        yield File.screening_id.in_(newest_reviews(wanted.verdict))
+    if wanted.reviewed:
+        yield File.screening_id.in_(select(Review.screening_id))
+    elif wanted.reviewed is False:
+        yield File.screening_id.is_not(None)
+        yield ~select(Review.id).where(Review.screening_id == File.screening_id).exists()
 
 
 def _result(row: Row[Any]) -> Result:
