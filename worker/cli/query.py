@@ -106,6 +106,8 @@ def query(
       screen query --verdict disagree --parquet disagreements.parquet
       screen query --sql "SELECT decision, count(*) FROM latest_results GROUP BY decision"
     """
+    if wanted["since"] and wanted["until"] and wanted["since"] > wanted["until"]:
+        raise click.UsageError("--since lies after --until: nothing can lie between them")
     if parquet:
         if form:
             raise click.UsageError(f"--parquet and --{form}: ask for one of them")
@@ -132,8 +134,6 @@ def _filtered(
     from worker.site import read_site
     from worker.store.queries import Filter, results
 
-    if wanted["since"] and wanted["until"] and wanted["since"] > wanted["until"]:
-        raise click.UsageError("--since lies after --until: nothing can lie between them")
     if form is None and parquet is None:
         limit = limit or _TABLE_ROWS
     with read_site(config) as engine:
