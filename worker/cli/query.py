@@ -12,7 +12,7 @@ import click
 from worker.cli.forms import Row, csv_lines, json_lines, kinds, moment, table_lines
 from worker.cli.options import OUTPUT, chosen_config, config_option, require_folders
 from worker.parquet import Kind, require_pyarrow, write_parquet
-from worker.records import RECORD_FIELDS, Decision
+from worker.records import RESULT_FIELDS, Decision
 
 if TYPE_CHECKING:
     from sqlalchemy import Engine
@@ -21,12 +21,10 @@ if TYPE_CHECKING:
     from worker.store.queries import Result
 
 _TABLE_ROWS = 50
-_REVIEW = ("verdict", "finding", "review_note", "reviewer", "reviewed_at")
-_FIELDS = (*RECORD_FIELDS, "status", "source", "run", "page", "finished_at", *_REVIEW)
 _NUMBERS = ("probability", "threshold", "guard_score", "guard_threshold")
 _MOMENTS = ("finished_at", "reviewed_at")
 _KINDS = (
-    dict.fromkeys(_FIELDS, Kind.TEXT)
+    dict.fromkeys(RESULT_FIELDS, Kind.TEXT)
     | dict.fromkeys(_NUMBERS, Kind.NUMBER)
     | dict.fromkeys(_MOMENTS, Kind.MOMENT)
     | {"run": Kind.INTEGER}
@@ -132,7 +130,7 @@ def _filtered(
     parquet: Path | None,
 ) -> None:
     from worker.site import read_site
-    from worker.store.queries import Filter, results
+    from worker.store.queries import Filter, result_fields, result_values, results
 
     if form is None and parquet is None:
         limit = limit or _TABLE_ROWS
@@ -141,9 +139,9 @@ def _filtered(
             wanted["decision"] = _known(wanted["decision"].upper(), engine)
         found = results(engine, Filter(**wanted, limit=limit))
         if parquet:
-            _write(config, parquet, _KINDS, map(_values, found))
+            _write(config, parquet, _KINDS, map(result_values, found))
         elif form:
-            _say(form, _FIELDS, map(_in_text, found))
+            _say(form, RESULT_FIELDS, (list(result_fields(one).values()) for one in found))
         else:
             for line in _table(found):
                 click.echo(line)
@@ -208,20 +206,6 @@ def _known(decision: str, engine: "Engine") -> str:
     if decision not in known and latest_card(engine):  # before the first run any may come
         raise click.UsageError(f"--decision '{decision}': there are only {', '.join(known)}")
     return decision
-
-
-def _values(result: "Result") -> list[object]:
-    """What `_FIELDS` name."""
-    record = vars(result.record)
-    more = vars(result)
-    return [record[name] if name in record else more[name] for name in _FIELDS]
-
-
-def _in_text(result: "Result") -> list[object]:
-    """The same, moments in ISO 8601."""
-    return [
-        value.isoformat() if isinstance(value, datetime) else value for value in _values(result)
-    ]
 
 
 def _table(results: Iterable["Result"]) -> Iterator[str]:

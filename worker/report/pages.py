@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 
 from markupsafe import Markup
 
@@ -25,15 +26,18 @@ class HeatMap:
     at: float
 
 
-def film_page(view: FilmView) -> str:
+def film_page(view: FilmView, *, served: bool = False, **more: Any) -> str:
     """Render the page of one screened film; it stands below reports/ at `view.page`.
 
+    `served` by `screen serve` it has a form for reviews; `more` is for that.
     Raises ValueError when the evidence cannot be drawn.
     """
     refused = view.record.decision == Decision.REFUSED
     return render(
-        "film.html",
+        "review.html" if served else "film.html",
         scripts=("film.js",),
+        served=served,
+        **more,
         view=view,
         record=view.record,
         model=view.model,
@@ -63,7 +67,7 @@ def worklist_pages(
     those of all results where `rows` hold only the most urgent.
     """
     pages = worklist.pages(rows, counts=counts)
-    shared = {
+    shared: dict[str, Any] = {
         "pages": pages,
         "tiles": worklist.tiles(pages, counts),
         "total": len(rows),

@@ -26,7 +26,7 @@ from sqlalchemy.orm import InstrumentedAttribute, Session
 
 from models.cards import Card
 from worker.intake.found import INBOX
-from worker.records import RECORD_FIELDS, Decision, Labels, Record, Tags
+from worker.records import RECORD_FIELDS, RESULT_FIELDS, Decision, Labels, Record, Tags
 from worker.store.reviews import Verdict, newest_reviews
 from worker.store.tables import ENDED, File, Film, Model, Review, Run, Screening, UtcDateTime
 
@@ -100,6 +100,20 @@ class Result:
     reviewed_at: datetime | None = None
 
 
+def result_values(result: Result) -> list[Any]:
+    """What `RESULT_FIELDS` name."""
+    known = vars(result) | vars(result.record)
+    return [known[name] for name in RESULT_FIELDS]
+
+
+def result_fields(result: Result) -> dict[str, Any]:
+    """A result as scripts read it, moments in ISO 8601; the order of the fields never changes."""
+    return {
+        name: value.isoformat() if isinstance(value, datetime) else value
+        for name, value in zip(RESULT_FIELDS, result_values(result), strict=True)
+    }
+
+
 @dataclass(frozen=True)
 class StoredScreening:
     """One screening with everything its page shows; `files` are all that had this content."""
@@ -141,7 +155,7 @@ def results(engine: Engine, wanted: Filter = Filter()) -> Iterator[Result]:
     Newest by the order in which they were recorded: the clock may have jumped. Where moments are
     asked for, newest by the clock.
     """
-    chosen = _restricted(select(File.id), wanted)
+    chosen = restricted(select(File.id), wanted)
     if (wanted.since, wanted.until) != (None, None):
         chosen = chosen.order_by(File.finished_at.desc())
     elif (wanted.min_probability, wanted.max_probability) != (None, None):
@@ -177,9 +191,10 @@ def _in_full(connection: Connection, ids: Sequence[int]) -> dict[int, Result]:
     return {row.file_id: _result(row) for row in rows}
 
 
-def _restricted(asked: Select[int], wanted: Filter) -> Select[int]:
-    """Each condition by itself, so that one index can answer it.
+def restricted(asked: Select[int], wanted: Filter) -> Select[int]:
+    """A question about files, with the conditions of a filter but its limit.
 
+    Each condition stands by itself, so that one index can answer it.
     Files that did not come to an end have no decision, reason, probability or moment.
     """
     ranges: tuple[tuple[InstrumentedAttribute[Any], object, object], ...] = (
