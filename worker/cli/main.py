@@ -17,7 +17,7 @@ _COMMANDS = {
     "classify": "worker.cli.films",
     "evaluate": "worker.cli.films",
     "serve": "worker.cli.serve",
-    "query": "worker.cli.results",
+    "query": "worker.cli.query",
     "status": "worker.cli.status",
     "report": "worker.cli.results",
     "failed": "worker.cli.failed",

@@ -10,6 +10,14 @@ if TYPE_CHECKING:
     from worker.config import Config
 
 EXISTING = click.Path(exists=True, path_type=Path)
+OUTPUT = click.Path(dir_okay=False, writable=True, path_type=Path)
+
+
+def require_folders(*outputs: Path | None) -> None:
+    """Raise UsageError for a file that cannot be written, before the work for it is done."""
+    for output in outputs:
+        if output is not None and not output.absolute().parent.is_dir():
+            raise click.UsageError(f"cannot write {output}: there is no folder {output.parent}")
 
 
 class Unlisted:

@@ -79,10 +79,15 @@ def _explain_error(context: ExceptionContext) -> None:
     """
     error = context.sqlalchemy_exception
     if isinstance(error, OperationalError) or type(error) is DatabaseError:
-        raise StoreError(
-            f"the database refused: {context.original_exception}. If another program holds it, "
-            "close that; see also 'screen db check'"
-        ) from context.original_exception
+        raise refusal(context.original_exception) from context.original_exception
+
+
+def refusal(error: BaseException) -> StoreError:
+    """The database refused, whatever it was asked: what it said, and what to do."""
+    return StoreError(
+        f"the database refused: {error}. If another program holds it, close that; see also "
+        "'screen db check'"
+    )
 
 
 def _begin_immediate(connection: Connection) -> None:

@@ -1,7 +1,7 @@
 """Read results: the view `results` with filters, counts, and single screenings in full."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass, fields
 from datetime import datetime
 from typing import Any
 
@@ -26,7 +26,7 @@ from sqlalchemy.orm import InstrumentedAttribute, Session
 
 from models.cards import Card
 from worker.intake.found import INBOX
-from worker.records import RECORD_FIELDS, Decision, Labels, Record, Tags
+from worker.records import RECORD_FIELDS, RESULT_FIELDS, Decision, Labels, Record, Tags
 from worker.store.reviews import Verdict, newest_reviews
 from worker.store.tables import ENDED, File, Film, Model, Review, Run, Screening, UtcDateTime
 
@@ -100,20 +100,17 @@ class Result:
     reviewed_at: datetime | None = None
 
 
+def result_values(result: Result) -> list[Any]:
+    """What `RESULT_FIELDS` name."""
+    known = vars(result) | vars(result.record)
+    return [known[name] for name in RESULT_FIELDS]
+
+
 def result_fields(result: Result) -> dict[str, Any]:
-    """A result as scripts read it; the order of the first fields never changes."""
-    reviewed = result.reviewed_at
-    return asdict(result.record) | {
-        "status": result.status,
-        "source": result.source,
-        "run": result.run,
-        "page": result.page,
-        "finished_at": result.finished_at.isoformat(),
-        "verdict": result.verdict,
-        "finding": result.finding,
-        "review_note": result.review_note,
-        "reviewer": result.reviewer,
-        "reviewed_at": reviewed.isoformat() if reviewed else None,
+    """A result as scripts read it, moments in ISO 8601; the order of the fields never changes."""
+    return {
+        name: value.isoformat() if isinstance(value, datetime) else value
+        for name, value in zip(RESULT_FIELDS, result_values(result), strict=True)
     }
 
 
