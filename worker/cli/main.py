@@ -7,6 +7,8 @@ from pathlib import Path
 import click
 
 from worker import __version__, logs
+from worker.cli import style
+from worker.cli.options import Stopped
 from worker.errors import ScreenError
 from worker.report.text import printable
 
@@ -26,6 +28,7 @@ _COMMANDS = {
     "train": "worker.cli.train",
     "db": "worker.cli.database",
     "doctor": "worker.cli.site",
+    "completion": "worker.cli.completion",
 }
 
 
@@ -64,7 +67,7 @@ def cli(ctx: click.Context, config: Path | None) -> None:
       screen watch                 (in another terminal: cp films/*.dcm inbox/)
       screen report --open
     """
-    ctx.obj = config
+    ctx.obj, ctx.color = config, style.chosen()
     logs.set_up()  # as text, until the configuration is read: `chosen_config`
 
 
@@ -80,8 +83,10 @@ def main() -> None:
         hint = f" See '{asked.command_path} --help'." if asked else ""
         _say(f"{error.format_message().rstrip('.')}.{hint}")
         code = error.exit_code
-    except click.Abort:
-        click.echo("stopped", err=True)
+    except (click.Abort, KeyboardInterrupt) as error:
+        if isinstance(error, Stopped) and sys.stderr.isatty():
+            click.echo(err=True)  # the terminal has written ^C
+        _say(f"stopped: {error}" if str(error) else "stopped")
         code = 130
     except ScreenError as error:
         _say(str(error))

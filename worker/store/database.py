@@ -3,6 +3,7 @@
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,9 @@ from worker.assets import asset
 from worker.config import Database
 from worker.errors import ConfigError, NetworkFilesystem, StoreError
 from worker.filesystem import is_network
+from worker.progress import Tell, nobody
+
+_STEPS_TOLD = 100_000  # of SQLite's virtual machine: some milliseconds
 
 
 def open_database(settings: Database, *, create: bool = False, read_only: bool = False) -> Engine:
@@ -140,13 +144,33 @@ def require_current(engine: Engine) -> None:
         )
 
 
-def integrity_problems(engine: Engine) -> list[str]:
+def integrity_problems(engine: Engine, tell: Tell = nobody) -> list[str]:
     """What SQLite's own checks find wrong with the file; empty when all is well."""
-    with engine.connect() as connection:
+    with engine.connect() as connection, _told(connection, tell):
         found = [row[0] for row in connection.exec_driver_sql("PRAGMA integrity_check")]
         orphans = connection.exec_driver_sql("PRAGMA foreign_key_check").fetchall()
     problems = [line for line in found if line != "ok"]
     return problems + [f"row {row[1]} of {row[0]} points at nothing in {row[2]}" for row in orphans]
+
+
+@contextmanager
+def _told(connection: Connection, tell: Tell) -> Iterator[None]:
+    """Say now and then that SQLite is at work. Raises KeyboardInterrupt when it is stopped.
+
+    The driver only knows that its handler failed: by Ctrl-C, for nothing else ends there.
+    """
+    driver: Any = connection.connection.driver_connection
+    steps = count()
+    what = "checking the database"
+    driver.set_progress_handler(lambda: tell(what, next(steps), 0, ""), _STEPS_TOLD)
+    try:
+        yield
+    except (StoreError, OperationalError) as error:
+        if getattr(error.__cause__, "sqlite_errorname", "") == "SQLITE_INTERRUPT":
+            raise KeyboardInterrupt from error
+        raise
+    finally:
+        driver.set_progress_handler(None, 0)
 
 
 def _alembic(connection: Connection | None) -> AlembicConfig:
