@@ -28,9 +28,9 @@ def completion(ctx: click.Context, shell: str) -> None:
 
     \b
     Examples:
-      screen completion bash > ~/.local/share/bash-completion/completions/screen
-      screen completion zsh > ~/.zfunc/_screen
-      screen completion fish > ~/.config/fish/completions/screen.fish
+      screen completion bash >> ~/.bashrc
+      screen completion zsh >> ~/.zshrc
+      screen completion fish > ~/.config/fish/conf.d/screen.fish
     """
     kind = get_completion_class(shell)
     if kind is None:

@@ -1,5 +1,6 @@
 """`screen`: the group of commands, and the one place where errors become exit codes."""
 
+import errno
 import importlib
 import sys
 from pathlib import Path
@@ -31,6 +32,17 @@ _COMMANDS = {
     "completion": "worker.cli.completion",
 }
 
+_RIGHTS = "run it as the account that owns the site, or check the rights"
+_ROOM = "make room on that disk, then run it again; no film is lost"
+_HINTS = {
+    errno.EACCES: _RIGHTS,
+    errno.EPERM: _RIGHTS,
+    errno.ENOSPC: _ROOM,
+    errno.EDQUOT: _ROOM,
+    errno.EROFS: "that disk is mounted read-only: mount it for writing, or look why it is not",
+    errno.EIO: "the disk or the share fails: look at it first, no film is touched meanwhile",
+}
+
 
 class _Lazy(click.Group):
     """Imports the module of a command when that command is asked for."""
@@ -46,6 +58,16 @@ class _Lazy(click.Group):
             return None
         command: click.Command = getattr(importlib.import_module(module), cmd_name)
         return command
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Find a command; of a name that is none, say which are like it."""
+        try:
+            return super().resolve_command(ctx, args)
+        except click.NoSuchCommand as error:
+            name = error.command_name
+            raise click.NoSuchCommand(name, possibilities=_COMMANDS, ctx=ctx) from error
 
 
 @click.command(
@@ -93,7 +115,8 @@ def main() -> None:
         code = error.exit_code
     except OSError as error:
         where = f": {error.filename}" if error.filename else ""
-        _say(f"{error.strerror or error}{where}")
+        hint = _HINTS.get(error.errno or 0, "")
+        _say(f"{error.strerror or error}{where}{hint and f': {hint}'}")
         code = 1
     except Exception as error:
         code = _model_error(error)

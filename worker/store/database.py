@@ -22,6 +22,16 @@ from worker.errors import ConfigError, NetworkFilesystem, StoreError
 from worker.filesystem import is_network
 from worker.progress import Tell, nobody
 
+_OTHERWISE = "See 'screen db check'; what it held before it holds still"
+_DAMAGED = "Stop the worker, keep the file, and put a backup in its place: 'screen db restore FILE'"
+_HINTS = {
+    "SQLITE_BUSY": "Another program holds it: close that, then run this again; no film is lost",
+    "SQLITE_FULL": "Make room on its disk, then run this again; what it held before it holds still",
+    "SQLITE_READONLY": "This account may not write it: check the rights of the file and its folder",
+    "SQLITE_CANTOPEN": "Check that file and folder are there, and the rights of this account",
+    "SQLITE_CORRUPT": _DAMAGED,
+    "SQLITE_NOTADB": _DAMAGED,
+}
 _STEPS_TOLD = 100_000  # of SQLite's virtual machine: some milliseconds
 
 
@@ -61,7 +71,8 @@ def _check_place(file: Path, create: bool) -> None:
         os.close(os.open(file, os.O_CREAT | os.O_RDWR, 0o600))
     if not file.exists():
         raise StoreError(
-            f"there is no database {file}: run 'screen init DIR' or 'screen db upgrade'"
+            f"there is no database {file}: put a backup in its place with 'screen db restore "
+            "FILE', or make an empty one with 'screen db upgrade'; films are where they were"
         )
 
 
@@ -83,9 +94,10 @@ def _explain_error(context: ExceptionContext) -> None:
     """
     error = context.sqlalchemy_exception
     if isinstance(error, OperationalError) or type(error) is DatabaseError:
+        name = getattr(context.original_exception, "sqlite_errorname", "")
+        hint = next((hint for kind, hint in _HINTS.items() if name.startswith(kind)), _OTHERWISE)
         raise StoreError(
-            f"the database refused: {context.original_exception}. If another program holds it, "
-            "close that; see also 'screen db check'"
+            f"the database refused: {context.original_exception}. {hint}"
         ) from context.original_exception
 
 

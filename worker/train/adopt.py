@@ -76,7 +76,10 @@ def _tensors(path: Path) -> dict[str, Any]:
             return dict(load_file(path))
         found = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch.load raises whatever the file makes it raise
-        raise ModelError(f"cannot read weights from {path} ({type(error).__name__})") from error
+        raise ModelError(
+            f"cannot read weights from {path} ({type(error).__name__}): write them as safetensors, "
+            "or with torch.save(net.state_dict(), FILE)"
+        ) from error
     if isinstance(found, dict):
         found = found.get("state_dict", found)
     if not isinstance(found, dict):
