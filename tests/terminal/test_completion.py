@@ -25,7 +25,7 @@ def completed(line, cwd, name="screen"):
         'eval "$(screen completion bash)"\n'
         f"COMP_WORDS=({' '.join(repr(word) for word in words)})\n"
         f"COMP_CWORD={len(words) - 1}\n"
-        "compopt() { printf 'compopt %s %s\\n' \"$@\"; }\n"  # bash has it in completions of its own only
+        "compopt() { printf 'compopt %s %s\\n' \"$@\"; }\n"  # a builtin only of real key presses
         f"_{name.replace('-', '_')}_completion {name}\n"
         "printf '%s\\n' \"${COMPREPLY[@]}\""
     )
