@@ -13,7 +13,7 @@ import click
 import pytest
 
 from models.cards import read_card
-from models.registry import SHIPPED, shipped_names
+from models.names import SHIPPED, shipped_names
 from worker.cli.main import cli
 from worker.config import Database
 from worker.errors import FilmError

@@ -565,6 +565,7 @@ def test_these_are_the_commands():
             "health",
             "prune",
             "doctor",
+            "completion",
         ),
     }
 

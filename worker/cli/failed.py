@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from worker.cli.options import chosen_config, config_option
+from worker.cli.completion import complete_failure, complete_reason
+from worker.cli.options import chosen_config, config_option, stoppable
 from worker.errors import StaleFailure
 
 if TYPE_CHECKING:
@@ -20,7 +21,9 @@ if TYPE_CHECKING:
     from worker.config import Config
     from worker.store.failures import Failing
 
-_reason_option = click.option("--reason", help="Only failures with this slug.")
+_reason_option = click.option(
+    "--reason", help="Only failures with this slug.", shell_complete=complete_reason
+)
 
 
 @click.group()
@@ -56,7 +59,7 @@ def list_failed(reason: str | None, every: bool, as_json: bool, config_file: Pat
 
 
 @failed.command("show")
-@click.argument("file")
+@click.argument("file", shell_complete=complete_failure)
 @click.option("--json", "as_json", is_flag=True, help="One JSON object on stdout.")
 @config_option
 def show_failed(file: str, as_json: bool, config_file: Path | None) -> None:
@@ -80,7 +83,7 @@ def show_failed(file: str, as_json: bool, config_file: Path | None) -> None:
 
 
 @failed.command("retry")
-@click.argument("files", nargs=-1)
+@click.argument("files", nargs=-1, shell_complete=complete_failure)
 @click.option("--all", "every", is_flag=True, help="Every failure that stands.")
 @_reason_option
 @config_option
@@ -114,7 +117,7 @@ def retry_failed(
 
 
 @failed.command("discard")
-@click.argument("files", nargs=-1, required=True)
+@click.argument("files", nargs=-1, required=True, shell_complete=complete_failure)
 @click.option("--delete", is_flag=True, help="Delete film and sidecar in failed/ as well.")
 @click.option("--yes", is_flag=True, help="Do not ask before deleting.")
 @config_option
@@ -190,16 +193,24 @@ def _named(engine: "Engine", word: str) -> "Failing":
 
 def _each(chosen: "Sequence[Failing]", step: Any) -> None:
     """Take a step for every failure; what cannot be done is said, and the others go on."""
-    left = 0
-    for each in chosen:
-        try:
-            said = step(each)
-        except (StaleFailure, OSError) as error:
-            left += 1
-            said = error.strerror if isinstance(error, OSError) else str(error)
-            click.echo(f"screen: {each.id}: {said}", err=True)
-        else:
-            click.echo(f"{each.id}: {said}")
+    from worker.cli.progress import bar, say
+
+    left = done = 0
+    with (
+        stoppable(lambda: f"{done} of {len(chosen)} were done, as said above; run it again"),
+        bar("", len(chosen), "film") as shown,
+    ):
+        for each in chosen:
+            try:
+                said = step(each)
+            except (StaleFailure, OSError) as error:
+                left += 1
+                said = error.strerror if isinstance(error, OSError) else str(error)
+                say(f"screen: {each.id}: {said}", err=True)
+            else:
+                say(f"{each.id}: {said}")
+            done += 1
+            shown.update()
     if not chosen:
         click.echo("no failures stand")
     if left:

@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from worker.cli import style
+from worker.cli.completion import complete_model
 from worker.cli.labelled import labelled_films, labels_option, score
 from worker.cli.options import (
     EXISTING,
@@ -21,9 +23,10 @@ from worker.cli.options import (
     chosen_config,
     config_option,
     require_folders,
+    stoppable,
 )
 from worker.folders import display_name, regular_files
-from worker.records import Decision
+from worker.records import Decision, Labels
 from worker.report.text import printable
 
 if TYPE_CHECKING:
@@ -47,7 +50,9 @@ _STEM_BYTES = 80  # of a film's name in that of its overlay
     type=click.Path(file_okay=False, path_type=Path),
     help="Write film and heat map blended, one JPEG a film, into this folder.",
 )
-@click.option("--model", help="A shipped model's name or a model folder.")
+@click.option(
+    "--model", help="A shipped model's name or a model folder.", shell_complete=complete_model
+)
 @config_option
 def classify(
     paths: tuple[Path, ...],
@@ -66,31 +71,40 @@ def classify(
       screen classify films/ --json --overlay overlays/
     """
     from worker.classify import classify as run_classify
+    from worker.cli.progress import bar, is_shown, say
+    from worker.intake.archive import count_files
     from worker.screening import Screener
 
     config = chosen_config(config_file)
     if overlay:
         _make_folder(overlay, int(config.site.dir_mode, 8))
-    unread, unlisted = 0, Unlisted()
-    with closing(Screener(config, model)) as screener:
+    unread, looked, unlisted = 0, 0, Unlisted()
+    total = sum(count_files(path, unlisted) for path in paths) if is_shown() else 0
+    with (
+        stoppable(lambda: f"{looked} of the files were looked at; nothing was changed"),
+        closing(Screener(config, model)) as screener,
+        bar("", total, "film") as shown,
+    ):
         files = chain.from_iterable(regular_files(path, unlisted) for path in paths)
         found = run_classify(screener, files, config.batch.size, config.decode.max_file_mb)
         for one in found:
-            click.echo(json.dumps(asdict(one.record)) if as_json else _line(one))
+            say(json.dumps(asdict(one.record)) if as_json else _line(one, screener.card.labels))
             if overlay and one.film is not None:
                 _write_overlay(overlay, one, screener.card, int(config.site.file_mode, 8))
             unread += one.film is None and one.record.reason != "not-a-film"
+            looked += 1
+            shown.update()
     if unread:
         click.echo(f"screen: {unread} files could not be read, see above", err=True)
     if unread or unlisted.folders:
         sys.exit(3)
 
 
-def _line(one: "Classified") -> str:
+def _line(one: "Classified", labels: Labels) -> str:
     record = one.record
     score = "  –  " if record.decision == Decision.REFUSED else f"{record.probability:.3f}"
     why = f"  {record.reason}: {printable(record.message)}" if record.reason else ""
-    return f"{record.decision:<13} {score}  {printable(record.file)}{why}"
+    return f"{style.decision(record.decision, labels, 13)} {score}  {printable(record.file)}{why}"
 
 
 def _make_folder(folder: Path, mode: int) -> None:
@@ -128,6 +142,7 @@ def _write_overlay(folder: Path, one: "Classified", card: "Card", file_mode: int
     "--model",
     help="A shipped model's name or a model folder; with --reviews also the beginning of its "
     "weights' SHA-256, else that of the newest review.",
+    shell_complete=complete_model,
 )
 @click.option(
     "--json",
@@ -187,7 +202,10 @@ def _evaluate_folder(
 ) -> None:
     from worker.screening import Screener
 
-    with closing(Screener(config, model)) as screener:
+    with (
+        stoppable(lambda: "nothing was measured or written; the same command begins anew"),
+        closing(Screener(config, model)) as screener,
+    ):
         scored = score(screener, labelled_films(folder, labels, screener.card.labels), config)
         _report(
             scored,

@@ -22,6 +22,7 @@ from models.cards import (
 )
 from models.ensemble import Ensemble
 from models.weights import write_weights
+from worker.progress import Tell, nobody
 from worker.train.calibrate import calibrate, called, decision_constants, probability
 from worker.train.dataset import TrainingSet
 from worker.train.guard_fit import GUARD_THRESHOLD, FoldFeatures, fit_guard
@@ -65,13 +66,15 @@ def score_fold(
     fold: Fold,
     recipe: Recipe,
     device: torch.device,
+    tell: Tell = nobody,
 ) -> tuple[Scores, FoldFeatures]:
     """What the network of a fold says of its held-out films, and what the guard is fitted on."""
-    scores = score(network, films.subset(fold.held_out), recipe, device)
+    known = films.subset(fold.trained & every_third(films))
+    scores = score(network, films.subset(fold.held_out), recipe, device, tell)
     features = FoldFeatures(
-        score(network, films.subset(fold.trained & every_third(films)), recipe, device).features,
+        score(network, known, recipe, device, tell).features,
         scores.features,
-        score(network, outside, recipe, device).features,
+        score(network, outside, recipe, device, tell).features,
         fold.chooses,
     )
     return scores, features
@@ -83,12 +86,12 @@ def every_third(films: TrainingSet) -> Mask:
     return every
 
 
-def write_model(request: TrainingRequest, trained: Trained) -> Card:
+def write_model(request: TrainingRequest, trained: Trained, tell: Tell = nobody) -> Card:
     """Write weights and card into `request.out`."""
     recipe, films, network = request.recipes[0], trained.films, trained.network
     finding = films.labels[1].lower()
-    known = score(network, films.subset(every_third(films)), recipe, request.device)
-    unknown = score(network, trained.outside, recipe, request.device)
+    known = score(network, films.subset(every_third(films)), recipe, request.device, tell)
+    unknown = score(network, trained.outside, recipe, request.device, tell)
     guard = fit_guard(known.features, unknown.features, trained.features)
     choosing = {f.name: trained.held_out[f.name] for f in trained.folds if f.chooses}
     calibration = calibrate(choosing)
