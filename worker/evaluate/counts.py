@@ -5,8 +5,8 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import NDArray
 
-from worker.evaluate import chart
-from worker.evaluate.chart import Figure, Frame, figure
+from worker.report import chart
+from worker.report.chart import Figure, Frame, figure
 from worker.evaluate.metrics import Confusion
 from worker.evaluate.sample import Sample
 from worker.records import Labels

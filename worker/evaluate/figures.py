@@ -8,9 +8,9 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import NDArray
 
-from worker.evaluate import chart, counts, curves
+from worker.evaluate import counts, curves
 from worker.evaluate.calibration import Bins, reliability
-from worker.evaluate.chart import Figure, Frame, figure
+from worker.report.chart import Figure, Frame, figure
 from worker.evaluate.metrics import Evaluation, Metrics
 from worker.evaluate.sample import Sample
 
