@@ -28,8 +28,15 @@ def _device(value: str) -> str:
     raise ValueError("must be auto, cpu, cuda or cuda:N")
 
 
+def _origin(value: str) -> str:
+    if not re.fullmatch(r"https://[A-Za-z0-9.-]+(:[0-9]{1,5})?", value):
+        raise ValueError("must be an origin such as 'https://intranet.example'")
+    return value
+
+
 OctalMode = Annotated[str, AfterValidator(_octal)]
 Device = Annotated[str, AfterValidator(_device)]
+Origin = Annotated[str, AfterValidator(_origin)]
 Positive = Annotated[float, Field(gt=0)]
 
 
@@ -121,10 +128,11 @@ class Guard(_Section):
 
 
 class Report(_Section):
-    """Size and quality of the pictures in reports."""
+    """Size and quality of the pictures in reports, and whether pages name patients."""
 
     picture_px: Annotated[int, Field(ge=256, le=4096)] = 1024
     quality: Annotated[int, Field(ge=1, le=100)] = 85
+    patient_names: bool = False
 
 
 class Retention(_Section):
@@ -134,6 +142,21 @@ class Retention(_Section):
     reports_days: Annotated[int, Field(ge=0)] = 0
     min_free_gb: Annotated[float, Field(ge=0)] = 0
     keep_days: Annotated[int, Field(ge=1)] = 7
+
+
+class Serve(_Section):
+    """The web page: where it listens, whom it believes, what it takes.
+
+    `proxies` are addresses whose X-Forwarded-For and -Proto are believed; `embed` are origins whose
+    pages may show ours in a frame.
+    """
+
+    host: str = "127.0.0.1"
+    port: Annotated[int, Field(ge=1, le=65535)] = 8080
+    token_file: Path = Path("serve.token")
+    proxies: tuple[str, ...] = ()
+    embed: tuple[Origin, ...] = ()
+    uploads_per_minute: Annotated[int, Field(ge=1)] = 600
 
 
 class Log(_Section):
@@ -157,6 +180,7 @@ class Config(_Section):
     guard: Guard = Guard()
     report: Report = Report()
     retention: Retention = Retention()
+    serve: Serve = Serve()
     log: Log = Log()
     root: Path = Field(default=Path(), exclude=True)
     source: Path | None = Field(default=None, exclude=True)
@@ -225,6 +249,7 @@ def _absolute(config: Config, root: Path) -> Config:
         update={
             "site": config.site.model_copy(update=folders),
             "model": config.model.model_copy(update={"thresholds": root / config.model.thresholds}),
+            "serve": config.serve.model_copy(update={"token_file": root / config.serve.token_file}),
             "database": config.database.model_copy(update={"url": url}),
         }
     )
@@ -243,6 +268,7 @@ def _check_apart(config: Config, database: Path) -> None:
             "this configuration": config.root,
             "the database": database.parent,
             "model.thresholds": config.model.thresholds.parent,
+            "serve.token_file": config.serve.token_file.parent,
         }
         inside |= {f"site.{other}": path for other, path in folders.items() if other != name}
         for what, path in inside.items():

@@ -42,6 +42,8 @@ RESULTS = Table(
     Column("finished_at", UtcDateTime),
     Column("resolution", Text),
     Column("page_removed_at", UtcDateTime),
+    *(Column(name, Text) for name in ("verdict", "finding", "review_note", "reviewer")),
+    Column("reviewed_at", UtcDateTime),
 )
 
 _AT_ONCE = 500  # rows in one question: statements have a limit of variables
@@ -69,7 +71,8 @@ class Result:
     """One file that came to an end; `labels` are the words of the model that was to answer.
 
     `page` is below reports/; `None` for failures, and once retention removed it. `report` tells
-    reports apart, removed ones too. `resolution` says what became of a failure since.
+    reports apart, removed ones too. `resolution` says what became of a failure since. `verdict` and
+    what follows are of the newest review of the answer (`store.reviews`).
     """
 
     record: Record
@@ -82,6 +85,11 @@ class Result:
     report: str | None = None
     page_removed_at: datetime | None = None
     resolution: str | None = None
+    verdict: str | None = None
+    finding: str | None = None
+    review_note: str | None = None
+    reviewer: str | None = None
+    reviewed_at: datetime | None = None
 
 
 @dataclass(frozen=True)
@@ -210,6 +218,11 @@ def _result(row: Row[Any]) -> Result:
         report=row.report,
         page_removed_at=row.page_removed_at,
         resolution=row.resolution,
+        verdict=row.verdict,
+        finding=row.finding,
+        review_note=row.review_note,
+        reviewer=row.reviewer,
+        reviewed_at=row.reviewed_at,
     )
 
 

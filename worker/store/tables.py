@@ -147,6 +147,7 @@ class Film(Base):
     study_instance_uid: Mapped[str | None]
     series_instance_uid: Mapped[str | None]
     sop_instance_uid: Mapped[str | None]
+    patient_name: Mapped[str | None]
     notes: Mapped[Any]
     first_seen_at: Mapped[datetime]
 
@@ -183,6 +184,28 @@ class Screening(Base):
     page: Mapped[str]
     screened_at: Mapped[datetime]
     report_removed_at: Mapped[datetime | None]
+
+
+class Review(Base):
+    """What a reader says of an answer: only ever added to, the newest counts.
+
+    `finding` is what the reader saw, in the words of the model; `None` when unclear.
+    """
+
+    __tablename__ = "reviews"
+    __table_args__ = (
+        CheckConstraint("verdict IN ('agree', 'disagree', 'unclear')", name="verdict"),
+        Index(None, "screening_id", "id"),
+        Index(None, "verdict", "id"),
+    )
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    screening_id: Mapped[int] = mapped_column(ForeignKey("screenings.id"))
+    verdict: Mapped[str]
+    finding: Mapped[str | None]
+    note: Mapped[str]
+    reviewer: Mapped[str]
+    reviewed_at: Mapped[datetime]
 
 
 class File(Base):
