@@ -160,7 +160,7 @@ def report(run: int | None, open_it: bool, config_file: Path | None) -> None:
       screen report --open
       screen report 12
     """
-    from worker.report.site import render_again, results_due, write_worklist
+    from worker.report.site import pages_due, render_again, render_runs, write_worklist
     from worker.store.database import open_database, require_current
     from worker.store.lists import mark_all_due
     from worker.store.queries import knows_run, screening_ids
@@ -173,9 +173,10 @@ def report(run: int | None, open_it: bool, config_file: Path | None) -> None:
             raise click.UsageError(f"there is no run {run}: 'screen status' shows the last ones")
         ids = [screening_id for screening_id, *_ in screening_ids(engine, run)]
         without = render_again(config.site, engine, ids)
+        render_runs(config.site, engine, datetime.now(UTC), run)
         mark_all_due(engine)
         page = write_worklist(config.site, engine, datetime.now(UTC), at_most=_RESULT_PAGES)
-        while results_due(config.site, engine):  # in pieces: a daemon writes its worklist between
+        while pages_due(config.site, engine):  # in pieces: a daemon writes its worklist between
             write_worklist(config.site, engine, datetime.now(UTC), at_most=_RESULT_PAGES)
     finally:
         engine.dispose()

@@ -14,13 +14,13 @@ _Z = 1.645  # one-sided 95%
 
 
 class Reading(StrEnum):
-    """What an index means: the usual reading, and whether chance alone would reach it."""
+    """What an index says of scores: the usual reading, and whether chance alone would reach it."""
 
-    TOO_FEW = "too few films to tell"
-    ALIKE = "like the reference"
-    CHANCE = "no further than so few films move by chance"
-    MOVED = "moved somewhat"
-    FAR = "moved far"
+    TOO_FEW = "cannot be judged: too few films to tell"
+    ALIKE = "lie like the reference"
+    CHANCE = "lie no further from the reference than so few films do by chance"
+    MOVED = "have moved somewhat from the reference"
+    FAR = "have moved far from the reference"
 
 
 @dataclass(frozen=True)
@@ -35,6 +35,11 @@ class Drift:
     index: float
     by_chance: float
     reading: Reading
+
+    @property
+    def judged(self) -> bool:
+        """Whether there were films enough."""
+        return self.reading != Reading.TOO_FEW
 
 
 def bin_of(value: float) -> int:

@@ -8,6 +8,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from worker.assets import asset
+from worker.errors import advice_for
 from worker.report import text, wording
 
 _STYLE = "style.css"
@@ -52,8 +53,11 @@ def _environment() -> Environment:
         lstrip_blocks=True,
     )
     environment.filters |= {
+        "advice": advice_for,
+        "duration": text.duration,
         "filename": text.filename,
         "folder": text.folder,
+        "iso": text.iso,
         "score": text.score,
         "short": text.short,
         "utc": text.utc,

@@ -4,9 +4,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from models.cards import REFERENCE_BINS
-from worker.records import Labels, Role
+from worker.records import Labels, Role, role_of
 from worker.report import chart, text
 from worker.report.chart import Figure, Frame, figure
+from worker.store.runs import Spread
 
 _SCORES = (0.0, 0.25, 0.5, 0.75, 1.0)
 _HEIGHT = 190
@@ -26,11 +27,17 @@ class BinRow:
 
 @dataclass(frozen=True)
 class Drawn:
-    """A figure, and the same as a table: names of its columns, and a row a bin that is not empty"""
+    """A figure, and the same as a table: names of its columns, and a row a bin that is not empty."""
 
     figure: Figure
     columns: tuple[str, ...]
     rows: tuple[BinRow, ...]
+
+
+def by_role(spread: Spread, labels: Labels) -> dict[str, tuple[int, ...]]:
+    """Counts by what decisions mean, refused films left out."""
+    named = {role_of(decision, labels): counts for decision, counts in spread.items()}
+    return {role: counts for role, counts in named.items() if role != Role.REFUSED}
 
 
 def scores(
@@ -39,7 +46,7 @@ def scores(
     band: tuple[float, float],
     labels: Labels,
 ) -> Drawn:
-    """Draw answered films by score; `sides` are their counts in bins, by the decision's role.
+    """Draw films that a model answered by score; `sides` counts them in bins, by role.
 
     The bars are as high as they have films, negative answers lowest; the abstention band is hatched
     and the threshold a line.
@@ -70,7 +77,7 @@ def scores(
         f"{text.score(band[1])}. The table below has the numbers.",
         parts,
         f"Line: threshold {text.score(threshold)}. Hatched: abstention band "
-        f"{text.score(band[0])}–{text.score(band[1])}.",  # noqa: RUF001 - a range
+        f"{text.score(band[0])}–{text.score(band[1])}.",
         _HEIGHT,
     )
     rows = _rows(sums, [[f"{n:,}" for n in counts[role]] for role in _SIDES])
@@ -99,7 +106,9 @@ def comparison(
         if share
     ]
     edges = [step / REFERENCE_BINS for at in range(REFERENCE_BINS) for step in (at, at + 1)]
-    outline = chart.path(frame, edges, [e for e in expected for _ in (0, 1)], "text", 1.6, dash="5 3")
+    outline = chart.path(
+        frame, edges, [e for e in expected for _ in (0, 1)], "text", 1.6, dash="5 3"
+    )
     parts = [
         chart.axes(frame, "", "share", _SCORES, ()),
         chart.text(frame.left - 7, frame.top + 4.5, f"{most:.0%}", "end", "quiet"),
@@ -168,7 +177,7 @@ def _shares(counts: Sequence[int]) -> list[float]:
 
 
 def _range(at: int) -> str:
-    return f"{at / REFERENCE_BINS:.2f}–{(at + 1) / REFERENCE_BINS:.2f}"  # noqa: RUF001 - a range
+    return f"{at / REFERENCE_BINS:.2f}–{(at + 1) / REFERENCE_BINS:.2f}"
 
 
 def _rows(filled: Sequence[int], columns: Sequence[Sequence[str]]) -> tuple[BinRow, ...]:

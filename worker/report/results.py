@@ -50,6 +50,8 @@ def row_of(result: Result) -> WorklistRow:
         at=result.finished_at,
         removed_at=result.page_removed_at,
         resolution=result.resolution,
+        file=result.file_id,
+        verdict=result.verdict,
     )
 
 
@@ -96,6 +98,7 @@ def results_page(page: List, rows: Sequence[WorklistRow], generated_at: datetime
         scripts=("worklist.js",),
         entries=entries,
         groups=[each for each in group_of.values() if any(each is g for _, g in entries)],
+        reviews=any(row.verdict for row in rows),
         first=first,
         last=first + LIST_FILES - 1,
         model=None,

@@ -94,7 +94,7 @@ def _busy(engine: Engine, run: int, started_at: datetime) -> tuple[float, int]:
     )
     with engine.connect() as connection:
         batches = connection.execute(asked).all()
-    spans = [(max(began, started_at), ended) for began, ended, _ in batches]
+    spans = [(max(began, started_at), ended) for began, ended, _ in batches if ended]
     return covered_s(spans), sum(count for *_, count in batches)
 
 
