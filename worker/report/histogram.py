@@ -10,7 +10,7 @@ from worker.report.chart import Figure, Frame, figure
 from worker.store.runs import Spread
 
 _SCORES = (0.0, 0.25, 0.5, 0.75, 1.0)
-_HEIGHT = 190
+_HEIGHT = 184
 _GAP = 0.8  # between bars
 _THINNEST = 1.5  # of a bar that is not empty
 _SIDES = (Role.NEGATIVE, Role.INDETERMINATE, Role.POSITIVE)  # from the axis upwards
@@ -27,7 +27,7 @@ class BinRow:
 
 @dataclass(frozen=True)
 class Drawn:
-    """A figure, and the same as a table: names of its columns, and a row a bin that is not empty."""
+    """A figure, and the same as a table: names of columns, and a row a bin that is not empty."""
 
     figure: Figure
     columns: tuple[str, ...]
@@ -59,15 +59,13 @@ def scores(
     }
     sums = [sum(column) for column in zip(*counts.values(), strict=True)]
     most = max(1, *sums)
-    frame = Frame(left=44, top=28, width=360, height=112, y=(0, most))
+    frame = _frame(most)
     said = ", ".join(f"{sum(counts[role]):,} {names[role]}" for role in _SIDES[::-1])
     parts = [
-        chart.axes(frame, "", "films", _SCORES, (0, most)),
+        *_axes(frame, "films", f"{most:,}", labels),
         _band(frame, band),
         *_stacks(frame, counts, names),
         _threshold(frame, threshold),
-        chart.text(frame.left, 184, f"0 {chart.short(labels[0])}", colour="quiet"),
-        chart.text(frame.right, 184, f"1 {chart.short(labels[1])}", "end", "quiet"),
     ]
     title = "Scores of all films that were answered"
     drawn = figure(
@@ -98,7 +96,7 @@ def comparison(
     """
     shares, expected = _shares(run), _shares(reference)
     most = max(*shares, *expected, 0.05)
-    frame = Frame(left=44, top=28, width=360, height=112, y=(0, most))
+    frame = _frame(most)
     width = frame.width / REFERENCE_BINS
     bars = [
         _bar(frame, at, width, 0, share, "quiet", f"{_range(at)}: {share:.1%} of this run")
@@ -110,13 +108,10 @@ def comparison(
         frame, edges, [e for e in expected for _ in (0, 1)], "text", 1.6, dash="5 3"
     )
     parts = [
-        chart.axes(frame, "", "share", _SCORES, ()),
-        chart.text(frame.left - 7, frame.top + 4.5, f"{most:.0%}", "end", "quiet"),
+        *_axes(frame, "share", f"{most:.0%}", ends),
         *bars,
         outline,
         _threshold(frame, threshold),
-        chart.text(frame.left, 184, ends[0], colour="quiet"),
-        chart.text(frame.right, 184, ends[1], "end", "quiet"),
     ]
     drawn = figure(
         name,
@@ -129,6 +124,18 @@ def comparison(
     filled = [a + b for a, b in zip(run, reference, strict=True)]
     columns = [[f"{share:.1%}" for share in each] for each in (shares, expected)]
     return Drawn(drawn, ("this run", "reference"), _rows(filled, columns))
+
+
+def _frame(most: float) -> Frame:
+    return Frame(left=48, top=28, width=360, height=112, y=(0, most))
+
+
+def _axes(frame: Frame, what: str, most: str, ends: tuple[str, str]) -> Iterator[str]:
+    """What is counted, the most of it, and what the ends of the scale mean."""
+    yield chart.axes(frame, "", what, _SCORES, (0,))
+    yield chart.text(frame.left - 7, frame.top + 4.5, most, "end", "quiet")
+    yield chart.text(frame.left, _HEIGHT - 8, chart.short(ends[0]), colour="quiet")
+    yield chart.text(frame.right, _HEIGHT - 8, chart.short(ends[1]), "end", "quiet")
 
 
 def _stacks(

@@ -117,7 +117,7 @@ def _scores(counts: Sequence[int], card: Card, reference: Reference) -> Compared
         counts,
         reference.scores,
         card.decision.threshold,
-        (f"0 {labels[0]}", f"1 {labels[1]}"),
+        labels,
     )
     return Compared(drawn, drift(counts, reference.scores))
 
@@ -129,7 +129,7 @@ def _guard(counts: Sequence[int], card: Card, reference: Reference) -> Compared:
         counts,
         reference.guard,
         card.guard.threshold,
-        ("0 like known films", "1 unlike"),
+        ("like known", "unlike"),
     )
     return Compared(drawn, drift(counts, reference.guard))
 
