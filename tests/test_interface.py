@@ -535,7 +535,17 @@ def test_a_reader_that_goes_away_ends_the_program_quietly(clinic, repository):
 
 def test_these_are_the_commands():
     assert set(COMMANDS) == {
-        *("init", "watch", "backfill", "classify", "evaluate", "query", "status", "report"),
+        *(
+            "init",
+            "watch",
+            "backfill",
+            "classify",
+            "evaluate",
+            "serve",
+            "query",
+            "status",
+            "report",
+        ),
         *(
             "models list",
             "models verify",

@@ -31,7 +31,7 @@ LAYERS = (
     ("worker.aside",),
     ("worker.restore",),
     ("worker.daemon", "worker.backfill", "worker.classify", "worker.evaluate", "worker.train"),
-    ("worker.doctor",),
+    ("worker.doctor", "worker.web"),
     ("worker.cli",),
     ("worker.__main__",),
 )

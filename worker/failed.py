@@ -13,12 +13,10 @@ from sqlalchemy import Engine
 
 from worker.config import Site
 from worker.errors import StaleFailure
-from worker.filesystem import move_new, sync_folder
-from worker.intake.names import is_temporary
+from worker.filesystem import sync_folder
+from worker.intake.deliver import deliver
 from worker.intake.shelf import SIDECAR_SUFFIX
 from worker.store.failures import Failing, failures, owner_in_failed, resolve
-
-_LONGEST_NAME_BYTES = 255
 
 
 def retry(site: Site, engine: Engine, failing: Failing, now: datetime) -> Path | None:
@@ -105,18 +103,12 @@ def _give_back(site: Site, film: Path, failing: Failing) -> Path:
     given = site.inbox / failing.file
     folder = given.parent if _is_below(site.inbox, given.parent) else site.inbox
     numbered = f"{film.stem}-{failing.id}{film.suffix}"
-    for name in (given.name, film.name, numbered, f"film-{failing.id}"):
-        place = folder / name
-        if is_temporary(name) or len(os.fsencode(name)) > _LONGEST_NAME_BYTES:
-            continue  # the worker would leave it alone, or the system not have it
-        try:
-            move_new(film, place)
-        except FileExistsError:
-            continue
-        return place
-    raise StaleFailure(
-        f"file {failing.id}: every name for it in the inbox is taken; wait for the worker"
-    )
+    place = deliver(film, folder, (given.name, film.name, numbered, f"film-{failing.id}"))
+    if place is None:
+        raise StaleFailure(
+            f"file {failing.id}: every name for it in the inbox is taken; wait for the worker"
+        )
+    return place
 
 
 def _is_below(inbox: Path, folder: Path) -> bool:

@@ -13,8 +13,9 @@ from sqlalchemy import Engine
 
 from worker.config import Config, Site
 from worker.errors import StoreError
-from worker.filesystem import move_new, sync_folder
+from worker.filesystem import sync_folder
 from worker.folders import display_name, regular_files
+from worker.intake.deliver import deliver
 from worker.intake.names import is_temporary
 from worker.intake.shelf import SIDECAR_SUFFIX
 from worker.site import alone
@@ -121,15 +122,11 @@ def feed_again(site: Site, unknown: Unknown) -> Path:
     path = unknown.path
     stem, suffix = path.stem, path.suffix
     names = (path.name, *(f"{stem}-again-{number}{suffix}" for number in range(1, 100)))
-    for name in names:
-        place = site.inbox / name
-        try:
-            move_new(path, place)
-        except FileExistsError:
-            continue
-        if unknown.folder == "failed":
-            path.with_name(path.name + SIDECAR_SUFFIX).unlink(missing_ok=True)
-        sync_folder(site.inbox)
-        sync_folder(path.parent)
-        return place
-    raise FileExistsError(errno.EEXIST, "every name for it in the inbox is taken", str(path))
+    place = deliver(path, site.inbox, names)
+    if place is None:
+        raise FileExistsError(errno.EEXIST, "every name for it in the inbox is taken", str(path))
+    if unknown.folder == "failed":
+        path.with_name(path.name + SIDECAR_SUFFIX).unlink(missing_ok=True)
+    sync_folder(site.inbox)
+    sync_folder(path.parent)
+    return place

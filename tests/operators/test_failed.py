@@ -91,7 +91,7 @@ def test_a_film_goes_back_to_its_folder_if_that_is_there(desk):
 
 
 def test_a_film_never_goes_back_under_a_name_that_the_worker_leaves_alone(failing, monkeypatch):
-    monkeypatch.setattr("worker.failed.is_temporary", lambda name: name.endswith(".jpg"))
+    monkeypatch.setattr("worker.intake.deliver.is_temporary", lambda name: name.endswith(".jpg"))
     assert again(failing) == failing.site.inbox / "film-1"
 
 
@@ -108,7 +108,7 @@ def test_a_film_never_follows_a_link_out_of_the_inbox(desk, tmp_path):
 
 STEPS = (
     ("worker.failed.resolve", 1),
-    ("worker.failed.move_new", 1),
+    ("worker.intake.deliver.move_new", 1),
     ("worker.failed.sync_folder", 1),
     ("worker.failed.sync_folder", 2),
     ("worker.failed.resolve", 2),
@@ -153,7 +153,7 @@ def test_a_share_that_refuses_leaves_the_failure_standing(failing, monkeypatch):
     def refuse(*_):
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr("worker.failed.move_new", refuse)
+    monkeypatch.setattr("worker.intake.deliver.move_new", refuse)
     with pytest.raises(PermissionError):
         again(failing)
     with failing.database() as engine:

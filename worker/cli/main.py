@@ -16,6 +16,7 @@ _COMMANDS = {
     "backfill": "worker.cli.work",
     "classify": "worker.cli.films",
     "evaluate": "worker.cli.films",
+    "serve": "worker.cli.serve",
     "query": "worker.cli.results",
     "status": "worker.cli.status",
     "report": "worker.cli.results",

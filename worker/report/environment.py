@@ -15,11 +15,14 @@ _STYLE = "style.css"
 _THEME_SCRIPT = "theme.js"
 
 
-def render(template: str, /, scripts: tuple[str, ...] = (), **context: object) -> str:
+def render(
+    template: str, /, scripts: tuple[str, ...] = (), *, served: bool = False, **context: object
+) -> str:
     """Render a page of `templates/` with its style and scripts inlined and hashed in its policy.
 
     `scripts` are names of files in `templates/`. Strings are made printable and escaped; an
     unknown name in a template raises jinja2.UndefinedError. Every page can be written as UTF-8.
+    A page that is `served` may ask the server it came from, and leads to its other rooms.
     """
     names = (_THEME_SCRIPT, *scripts)
     return (
@@ -30,10 +33,16 @@ def render(template: str, /, scripts: tuple[str, ...] = (), **context: object) -
             style=_source(_STYLE),
             theme_script=_source(_THEME_SCRIPT),
             scripts=[_source(name) for name in scripts],
-            policy=_policy(names),
+            policy=_policy(names, served),
             caveat=wording.CAVEAT,
+            served=served,
         )
     )
+
+
+def render_piece(template: str, /, **context: object) -> str:
+    """Render what stands within a page: no policy, no style, no script."""
+    return _environment().get_template(template).render(context)
 
 
 def data_uri(media_type: str, data: bytes) -> Markup:
@@ -71,8 +80,9 @@ def _source(name: str) -> Markup:
     return Markup((asset("templates") / name).read_text(encoding="utf-8"))  # noqa: S704 — shipped
 
 
-def _policy(scripts: tuple[str, ...]) -> str:
+def _policy(scripts: tuple[str, ...], served: bool) -> str:
     """The page's Content-Security-Policy: pictures from data: URIs, our own style and scripts."""
+    own = ("connect-src 'self'", "form-action 'self'") if served else ("form-action 'none'",)
     return "; ".join(
         (
             "default-src 'none'",
@@ -80,7 +90,7 @@ def _policy(scripts: tuple[str, ...]) -> str:
             f"style-src {_hash(_STYLE)}",
             f"script-src {' '.join(map(_hash, scripts))}",
             "base-uri 'none'",
-            "form-action 'none'",
+            *own,
         )
     )
 

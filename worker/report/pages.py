@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 
 from markupsafe import Markup
 
@@ -26,15 +27,18 @@ class HeatMap:
     at: float
 
 
-def film_page(view: FilmView) -> str:
+def film_page(view: FilmView, *, served: bool = False, **more: Any) -> str:
     """Render the page of one screened film; it stands below reports/ at `view.page`.
 
+    `served` by `screen serve` it has a form for reviews; `more` is for that.
     Raises ValueError when the evidence cannot be drawn.
     """
     refused = view.record.decision == Decision.REFUSED
     return render(
-        "film.html",
+        "review.html" if served else "film.html",
         scripts=("film.js",),
+        served=served,
+        **more,
         view=view,
         record=view.record,
         model=view.model,
@@ -71,7 +75,7 @@ def worklist_pages(
     drawn = None
     if model and sides:
         drawn = histogram.scores(sides, model.threshold, model.indeterminate, model.labels)
-    shared = {
+    shared: dict[str, Any] = {
         "pages": pages,
         "tiles": tiles,
         "scores": drawn,

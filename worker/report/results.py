@@ -18,7 +18,7 @@ from worker.filesystem import sync_folder, write_atomic
 from worker.marks import require_this_site
 from worker.report.environment import render
 from worker.report.view import WorklistRow
-from worker.report.wording import groups
+from worker.report.wording import SLUGS, Group, groups
 from worker.report.worklist import Entry, slug_of
 from worker.store.lists import LIST_FILES, List, Written, keep_written, lists
 from worker.store.queries import Result, results_in
@@ -90,20 +90,31 @@ def results_page(page: List, rows: Sequence[WorklistRow], generated_at: datetime
 
     It does not say which model is in use now: that would not stay true.
     """
-    group_of = {group.slug: group for group in groups(row.labels for row in rows)} if rows else {}
-    entries = [(Entry(row, slug_of(row)), group_of[slug_of(row)]) for row in rows]
+    entries = entries_of(rows)
     first = page.block * LIST_FILES
     return render(
         "list.html",
         scripts=("worklist.js",),
         entries=entries,
-        groups=[each for each in group_of.values() if any(each is g for _, g in entries)],
+        groups=groups_of(entries),
         reviews=any(row.verdict for row in rows),
         first=first,
         last=first + LIST_FILES - 1,
         model=None,
         generated_at=generated_at,
     )
+
+
+def entries_of(rows: Sequence[WorklistRow]) -> list[tuple[Entry, Group]]:
+    """Rows with the groups they belong to, in their order."""
+    group_of = {group.slug: group for group in groups(row.labels for row in rows)} if rows else {}
+    return [(Entry(row, slug_of(row)), group_of[slug_of(row)]) for row in rows]
+
+
+def groups_of(entries: Sequence[tuple[Entry, Group]]) -> list[Group]:
+    """The groups that occur, most urgent first."""
+    found = {group.slug: group for _, group in entries}
+    return sorted(found.values(), key=lambda group: SLUGS.index(group.slug))
 
 
 def _write(

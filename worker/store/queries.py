@@ -1,7 +1,7 @@
 """Read results: the view `results` with filters, counts, and single screenings in full."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import asdict, dataclass, fields
 from datetime import datetime
 from typing import Any
 
@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sqlalchemy import (
     Column,
+    ColumnElement,
     Connection,
     Double,
     Engine,
@@ -26,7 +27,8 @@ from sqlalchemy.orm import InstrumentedAttribute, Session
 from models.cards import Card
 from worker.intake.found import INBOX
 from worker.records import RECORD_FIELDS, Decision, Labels, Record, Tags
-from worker.store.tables import ENDED, File, Film, Model, Run, Screening, UtcDateTime
+from worker.store.reviews import Verdict, newest_reviews
+from worker.store.tables import ENDED, File, Film, Model, Review, Run, Screening, UtcDateTime
 
 RESULTS = Table(
     "results",
@@ -51,7 +53,11 @@ _AT_ONCE = 500  # rows in one question: statements have a limit of variables
 
 @dataclass(frozen=True)
 class Filter:
-    """Which results are asked for; `None` does not restrict. Both ends of ranges included."""
+    """Which results are asked for; `None` does not restrict. Both ends of ranges included.
+
+    `verdict` is that of the newest review. Failures, which nobody can review, are neither
+    `reviewed` nor not.
+    """
 
     decision: str | None = None
     status: str | None = None
@@ -63,6 +69,8 @@ class Filter:
     source: str | None = None
     run: int | None = None
     sha256: str | None = None
+    verdict: Verdict | None = None
+    reviewed: bool | None = None
     limit: int | None = None
 
 
@@ -92,6 +100,23 @@ class Result:
     review_note: str | None = None
     reviewer: str | None = None
     reviewed_at: datetime | None = None
+
+
+def result_fields(result: Result) -> dict[str, Any]:
+    """A result as scripts read it; the order of the first fields never changes."""
+    reviewed = result.reviewed_at
+    return asdict(result.record) | {
+        "status": result.status,
+        "source": result.source,
+        "run": result.run,
+        "page": result.page,
+        "finished_at": result.finished_at.isoformat(),
+        "verdict": result.verdict,
+        "finding": result.finding,
+        "review_note": result.review_note,
+        "reviewer": result.reviewer,
+        "reviewed_at": reviewed.isoformat() if reviewed else None,
+    }
 
 
 @dataclass(frozen=True)
@@ -135,7 +160,7 @@ def results(engine: Engine, wanted: Filter = Filter()) -> Iterator[Result]:
     Newest by the order in which they were recorded: the clock may have jumped. Where moments are
     asked for, newest by the clock.
     """
-    chosen = _restricted(select(File.id), wanted)
+    chosen = restricted(select(File.id), wanted)
     if (wanted.since, wanted.until) != (None, None):
         chosen = chosen.order_by(File.finished_at.desc())
     elif (wanted.min_probability, wanted.max_probability) != (None, None):
@@ -171,9 +196,10 @@ def _in_full(connection: Connection, ids: Sequence[int]) -> dict[int, Result]:
     return {row.file_id: _result(row) for row in rows}
 
 
-def _restricted(asked: Select[int], wanted: Filter) -> Select[int]:
-    """Each condition by itself, so that one index can answer it.
+def restricted(asked: Select[int], wanted: Filter) -> Select[int]:
+    """A question about files, with the conditions of a filter but its limit.
 
+    Each condition stands by itself, so that one index can answer it.
     Files that did not come to an end have no decision, reason, probability or moment.
     """
     ranges: tuple[tuple[InstrumentedAttribute[Any], object, object], ...] = (
@@ -201,10 +227,23 @@ def _restricted(asked: Select[int], wanted: Filter) -> Select[int]:
         if value is not None:
             asked = asked.where(column == value)
     ended |= any(value is not None for _, value in of_results)
+    for condition in _of_reviews(wanted):
+        asked, ended = asked.where(condition), True
     if ended:
         return asked
     of_some = any(value is not None for _, value in of_files)
     return asked.where(File.state.in_(ENDED) if of_some else File.finished_at.is_not(None))
+
+
+def _of_reviews(wanted: Filter) -> Iterator[ColumnElement[bool]]:
+    """Reviewed answers from the few reviews there are; the others by a look for each file."""
+    if wanted.verdict is not None:
+        yield File.screening_id.in_(newest_reviews(wanted.verdict))
+    if wanted.reviewed:
+        yield File.screening_id.in_(select(Review.screening_id))
+    elif wanted.reviewed is False:
+        yield File.screening_id.is_not(None)
+        yield ~select(Review.id).where(Review.screening_id == File.screening_id).exists()
 
 
 def _result(row: Row[Any]) -> Result:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Literal
 
-from sqlalchemy import Engine, Row, Select, func, insert, select
+from sqlalchemy import ColumnElement, Engine, Row, Select, func, insert, select
 from sqlalchemy.orm import aliased
 
 from worker.records import Labels, Role, role_of
@@ -68,11 +68,20 @@ def reviews_of(engine: Engine, screening_id: int) -> list[Review]:
 
 def latest_reviews(engine: Engine) -> Iterator[Review]:
     """The newest review of each answer that has one, newest last."""
-    newer = aliased(ReviewRow)
-    newest = select(func.max(newer.id)).where(newer.screening_id == ReviewRow.screening_id)
-    asked = _asked().where(ReviewRow.id == newest.scalar_subquery()).order_by(ReviewRow.id)
+    asked = _asked().where(_is_newest()).order_by(ReviewRow.id)
     with engine.connect() as connection:
         yield from (_review(row) for row in connection.execute(asked))
+
+
+def newest_reviews(verdict: Verdict) -> Select[int]:
+    """Answers (their numbers) of which the newest review says this, as a part of a question."""
+    return select(ReviewRow.screening_id).where(ReviewRow.verdict == verdict, _is_newest())
+
+
+def _is_newest() -> ColumnElement[bool]:
+    newer = aliased(ReviewRow)
+    newest = select(func.max(newer.id)).where(newer.screening_id == ReviewRow.screening_id)
+    return ReviewRow.id == newest.scalar_subquery()
 
 
 def _asked() -> Select[int, str, str | None, str, str, datetime]:

@@ -1,0 +1,152 @@
+"""The applications: the reading room of a site, and the bare door for a platform."""
+
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import AbstractAsyncContextManager, ExitStack, asynccontextmanager
+from http import HTTPStatus
+
+from fastapi import FastAPI
+from fastapi.concurrency import run_in_threadpool
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import HTMLResponse, JSONResponse, Response
+from starlette.exceptions import HTTPException as AnyHTTPException
+from starlette.requests import Request
+
+from models.errors import ModelError
+from worker import __version__
+from worker.config import Config
+from worker.errors import ScreenError
+from worker.intake.deliver import remove_abandoned
+from worker.marks import require_this_site
+from worker.report.environment import render
+from worker.report.wording import CAVEAT
+from worker.store.database import open_database, require_current
+from worker.web import invocations, live, machines, pages, reports, results, reviews, upload
+from worker.web.access import Access, Gate
+from worker.web.look import Look
+from worker.web.metrics import Counted, SiteCollector, Traffic
+from worker.web.refresh import Refresher
+from worker.web.room import Rates, Room
+from worker.web.token import Sessions
+from worker.web.watcher import Watcher
+
+
+def reading_room(config: Config, token: str | None, *, watch: bool = False) -> FastAPI:
+    """The page of a site, its API and the door for platforms; with `watch` a worker runs beside it.
+
+    Whoever asks must know the `token`, if there is one; else only this machine may ask.
+    Raises StoreError when the database is missing or of another schema.
+    """
+    reader = open_database(config.database, read_only=True)
+    require_current(reader)
+    writer = open_database(config.database)
+    sessions = None if token is None else Sessions(token)
+    traffic, rates = Traffic(), Rates()
+    traffic.registry.register(SiteCollector(config, reader))
+    refresher = Refresher(config.site, reader)
+
+    def check() -> None:
+        require_this_site(config.site, reader)  # asked anew: the first worker makes the mark
+
+    room = Room(
+        config=config,
+        reader=reader,
+        writer=writer,
+        check=check,
+        sessions=sessions,
+        rates=rates,
+        traffic=traffic,
+        reviewed=refresher.ask,
+    )
+    model = invocations.Model(config)
+    seen = live.Live(Look(room))
+
+    @asynccontextmanager
+    async def life(_app: FastAPI) -> AsyncIterator[None]:
+        remove_abandoned(config.site.inbox)
+        refresher.start()
+        worker = Watcher(config.source) if watch and config.source else None
+        if worker:
+            worker.start()
+        yield
+        with ExitStack() as closing:
+            closing.callback(writer.dispose)
+            closing.callback(reader.dispose)
+            closing.callback(model.close)
+            closing.callback(refresher.stop)
+            if worker:
+                closing.callback(worker.stop)
+
+    app = _app(life, traffic)
+    for routes in (
+        pages.routes(room, seen),
+        upload.routes(room),
+        results.routes(room),
+        reviews.routes(room),
+        reports.routes(room),
+        live.routes(seen),
+        machines.routes(room, watch=watch),
+        invocations.routes(model, rates, traffic),
+    ):
+        app.include_router(routes)
+    pages.add_api_page(app)
+    app.add_middleware(Gate, access=Access(sessions, config.serve.embed))
+    return app
+
+
+def door(config: Config) -> FastAPI:
+    """`/ping` and `/invocations` alone: no site, no token, for behind a platform's own guard.
+
+    The model is loaded before anything is answered.
+    """
+    model, traffic = invocations.Model(config), Traffic()
+
+    @asynccontextmanager
+    async def life(_app: FastAPI) -> AsyncIterator[None]:
+        await run_in_threadpool(model.load)
+        yield
+        model.close()
+
+    app = _app(life, traffic)
+    app.include_router(invocations.routes(model, Rates(), traffic))
+    return app
+
+
+def _app(life: Callable[[FastAPI], AbstractAsyncContextManager[None]], traffic: Traffic) -> FastAPI:
+    app = FastAPI(
+        title="Screen",
+        version=__version__,
+        description=f"Screening of chest radiographs. {CAVEAT}.",
+        docs_url=None,  # they would load scripts from elsewhere: `/api` shows the same
+        redoc_url=None,
+        lifespan=life,
+    )
+
+    @app.exception_handler(AnyHTTPException)
+    def refused(request: Request, error: AnyHTTPException) -> Response:
+        return _said(request, error.status_code, str(error.detail), error.headers)
+
+    @app.exception_handler(RequestValidationError)
+    def invalid(request: Request, error: RequestValidationError) -> Response:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"])
+        return _said(request, 422, f"{where}: {first['msg']}")
+
+    async def trouble(request: Request, error: Exception) -> Response:
+        return _said(request, 503, str(error))
+
+    for kind in (ScreenError, ModelError):
+        app.add_exception_handler(kind, trouble)
+    app.add_middleware(Counted, traffic=traffic)
+    return app
+
+
+def _said(
+    request: Request, status: int, message: str, headers: Mapping[str, str] | None = None
+) -> Response:
+    """An error as its reader wants it: a page for people, JSON for scripts."""
+    title = HTTPStatus(status).phrase
+    if "text/html" in request.headers.get("accept", ""):
+        page = render("message.html", served=True, here="", title=title, message=message)
+        return HTMLResponse(page, status, headers)
+    slug = title.lower().replace(" ", "-")
+    return JSONResponse({"error": slug, "message": message}, status, headers)

@@ -1,0 +1,143 @@
+"""Films answered at once, as Amazon SageMaker asks a container for it: `/ping` and `/invocations`.
+
+Nothing is stored: a film sent here is in no database, no report and no inbox.
+The contract: SageMaker Developer Guide, "Custom Inference Code with Hosting Services".
+"""
+
+import base64
+import binascii
+import json
+import tempfile
+import threading
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from fastapi import APIRouter, HTTPException, Request
+from fastapi.concurrency import run_in_threadpool
+from fastapi.responses import JSONResponse
+
+from worker.classify import classify
+from worker.config import Config
+from worker.records import RECORD_FIELDS, Record
+from worker.screening import Screener
+from worker.web.metrics import Traffic
+from worker.web.room import Rates
+
+_FILMS = (
+    *("application/octet-stream", "application/x-image", "application/dicom"),
+    *("image/jpeg", "image/png", "image/dicom+jpeg"),
+)
+_JSON = "application/json"
+_MOST_INSTANCES = 64
+_BODY = {
+    "requestBody": {
+        "required": True,
+        "description": "One film's bytes, or JSON with films in base64.",
+        "content": {
+            "application/octet-stream": {"schema": {"type": "string", "format": "binary"}},
+            _JSON: {"schema": {"example": {"instances": [{"b64": "…", "name": "film.dcm"}]}}},
+        },
+    }
+}
+_FIELDS: dict[str, dict[str, str]] = {name: {} for name in RECORD_FIELDS}
+_ANSWER: dict[int | str, dict[str, Any]] = {
+    200: {
+        "description": "One record, or `predictions`: a list of records",
+        "content": {_JSON: {"schema": {"type": "object", "properties": _FIELDS}}},
+    },
+    400: {"description": "Neither a film nor the JSON that is expected"},
+    413: {"description": "Larger than [decode] max_file_mb"},
+    415: {"description": "Another content type"},
+}
+
+
+class Model:
+    """The screener, loaded when it is first needed, or `load`ed before."""
+
+    def __init__(self, config: Config) -> None:
+        self.config = config
+        self._screener: Screener | None = None
+        self._lock = threading.Lock()
+
+    def load(self) -> Screener:
+        """The screener. Raises ModelError or ConfigError."""
+        with self._lock:
+            if self._screener is None:
+                self._screener = Screener(self.config)
+            return self._screener
+
+    def answer(self, films: list[tuple[str, bytes]]) -> list[Record]:
+        """Records of films (name, bytes), in order. The bytes are gone from the disk afterwards."""
+        screener = self.load()
+        with tempfile.TemporaryDirectory(prefix="screen-") as folder:
+            paths = [Path(folder) / str(number) for number in range(len(films))]
+            for path, (_, content) in zip(paths, films, strict=True):
+                path.write_bytes(content)
+            found = classify(
+                screener, paths, self.config.batch.size, self.config.decode.max_file_mb
+            )
+            names = (name for name, _ in films)
+            return [
+                Record(**{**asdict(one.record), "file": name})
+                for one, name in zip(found, names, strict=True)
+            ]
+
+    def close(self) -> None:
+        """End its processes."""
+        with self._lock:
+            if self._screener is not None:
+                self._screener.close()
+
+
+def routes(model: Model, rates: Rates, traffic: Traffic) -> APIRouter:
+    """The two addresses that the contract names."""
+    router = APIRouter(tags=["platforms"])
+    most = model.config.decode.max_file_mb << 20
+
+    @router.get("/ping")
+    def ping() -> JSONResponse:
+        """200 when films can be answered."""
+        return JSONResponse({"ready": True})
+
+    @router.post("/invocations", openapi_extra=_BODY, responses=_ANSWER)
+    async def invoke(request: Request) -> JSONResponse:
+        """Answer films now; a film that cannot be read is REFUSED, with the reason."""
+        rates.take(request, "invocation", model.config.serve.uploads_per_minute)
+        kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+        if kind not in (*_FILMS, _JSON):
+            raise HTTPException(415, f"send {_JSON}, or a film as one of {', '.join(_FILMS)}")
+        body = await _body(request, most)
+        films = _instances(body) if kind == _JSON else [("film", body)]
+        records = [asdict(each) for each in await run_in_threadpool(model.answer, films)]
+        for record in records:
+            traffic.invocations.labels(record["decision"]).inc()
+        return JSONResponse({"predictions": records} if kind == _JSON else records[0])
+
+    return router
+
+
+async def _body(request: Request, most: int) -> bytes:
+    body = bytearray()
+    async for piece in request.stream():
+        body += piece
+        if len(body) > most:
+            raise HTTPException(413, f"larger than {most >> 20} MiB ([decode] max_file_mb)")
+    if not body:
+        raise HTTPException(400, "nothing was sent: send a film's bytes")
+    return bytes(body)
+
+
+def _instances(body: bytes) -> list[tuple[str, bytes]]:
+    """Films of `{"instances": [{"b64": …, "name": …}]}`. Raises HTTPException."""
+    try:
+        sent = json.loads(body)["instances"]
+        names = [str(each.get("name", f"instance-{number}")) for number, each in enumerate(sent)]
+        films = [base64.b64decode(each["b64"], validate=True) for each in sent]
+    except (ValueError, KeyError, TypeError, AttributeError, binascii.Error) as error:
+        raise HTTPException(
+            400, 'expected {"instances": [{"b64": "a film in base64", "name": "film.dcm"}]}'
+        ) from error
+    if not 0 < len(films) <= _MOST_INSTANCES:
+        raise HTTPException(400, f"send 1 to {_MOST_INSTANCES} instances at once")
+    return list(zip(names, films, strict=True))
