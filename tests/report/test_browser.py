@@ -1,37 +1,17 @@
 """Pages in a real browser, opened from file:// as a radiologist opens them."""
 
-import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser, Page
 
 from worker.records import Decision
 from worker.report.pages import film_page, worklist_pages
 from worker.report.view import FilmView, ModelFacts, RunView, WorklistRow
 
 SIZES = [(390, 844), (1366, 768), (3840, 2160)]  # phone, laptop, 4K
-QUIET = (
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-    "--no-first-run",
-)
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    chromium = shutil.which("chromium")
-    if chromium is None:
-        pytest.skip("Debian's package chromium is not installed")
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=chromium, args=list(QUIET))
-        yield browser
-        browser.close()
 
 
 @pytest.fixture
@@ -56,25 +36,6 @@ def reports(
     for name, html in worklist_pages(rows, [run], model, noon).items():
         (tmp_path / name).write_text(html, encoding="utf-8")
     return tmp_path
-
-
-@pytest.fixture
-def page(browser: Browser) -> Iterator[Page]:
-    """A page that collects whatever goes wrong and whatever leaves the machine."""
-    page = browser.new_page()
-    problems: list[str] = []
-    page.on("console", lambda message: problems.append(message.text))
-    page.on("pageerror", lambda error: problems.append(str(error)))
-    page.on("dialog", lambda dialog: problems.append(f"dialog {dialog.message}"))
-    page.on(
-        "request",
-        lambda request: (
-            None if request.url.startswith(("file:", "data:")) else problems.append(request.url)
-        ),
-    )
-    yield page
-    page.close()
-    assert problems == []
 
 
 @pytest.mark.parametrize("size", SIZES, ids=lambda size: f"{size[0]}px")

@@ -50,7 +50,7 @@ def row_of(result: Result) -> WorklistRow:
         at=result.finished_at,
         removed_at=result.page_removed_at,
         resolution=result.resolution,
-        file=result.file_id,
+        file_id=result.file_id,
         verdict=result.verdict,
     )
 

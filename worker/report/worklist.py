@@ -54,7 +54,7 @@ class Newest:
     """Until when, and up to which file, results stand in a list."""
 
     at: datetime
-    file: int
+    file_id: int
 
 
 @dataclass(frozen=True)
@@ -78,7 +78,7 @@ class WorklistPage:
 
 def newest(rows: Iterable[WorklistRow]) -> Newest | None:
     """The newest of some rows, by the clock and by number: the clock may have jumped."""
-    marks = [(row.at, row.file) for row in rows]
+    marks = [(row.at, row.file_id) for row in rows]
     if not marks:
         return None
     return Newest(*map(max, zip(*marks, strict=True)))
