@@ -148,7 +148,7 @@ def test_drift_is_shown_against_the_reference_and_called_by_its_name(ran):
         "UPDATE screenings SET decision = 'NORMAL', probability = 0.2 WHERE run_id = 1",
     )
     render_runs(config.site, engine, NOW, 1)
-    assert "Scores have moved far from the reference" in page_of(config, 1)
+    assert "Scores lie far from the reference" in page_of(config, 1)
 
 
 def test_a_model_without_reference_has_nothing_to_compare_with(ran):

@@ -56,7 +56,7 @@ def test_what_chance_alone_reaches_is_not_called_drift():
     rng, reference = random.Random(0), [100] * REFERENCE_BINS
     runs = [drift(binned(rng.random() for _ in range(60)), reference) for _ in range(400)]
     assert sum(run.index > 0.1 for run in runs) > 300
-    assert sum(run.reading in (Reading.MOVED, Reading.FAR) for run in runs) < 40
+    assert sum(run.reading in (Reading.APART, Reading.FAR) for run in runs) < 40
 
 
 def test_the_guard_s_refusals_are_the_films_without_a_score():

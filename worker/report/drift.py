@@ -19,8 +19,8 @@ class Reading(StrEnum):
     TOO_FEW = "cannot be judged: too few films to tell"
     ALIKE = "lie like the reference"
     CHANCE = "lie no further from the reference than so few films do by chance"
-    MOVED = "have moved somewhat from the reference"
-    FAR = "have moved far from the reference"
+    APART = "lie somewhat apart from the reference"
+    FAR = "lie far from the reference"
 
 
 @dataclass(frozen=True)
@@ -121,4 +121,4 @@ def _reading(n: int, index: float, by_chance: float) -> Reading:
         return Reading.ALIKE
     if index <= by_chance:
         return Reading.CHANCE
-    return Reading.MOVED if index <= _LARGE else Reading.FAR
+    return Reading.APART if index <= _LARGE else Reading.FAR
