@@ -9,7 +9,9 @@ from sqlalchemy import text
 from bench import synthetic
 from worker.cli.main import cli
 from worker.report.site import pages_due, render_runs, write_worklist
+from worker.store.queries import latest_card
 from worker.store.runs import covered_s, run_facts, run_ids, score_spread
+from worker.store.work import begin_run, register_model
 
 NOW = datetime(2026, 9, 1, tzinfo=UTC)
 RUN_FILES = 500
@@ -163,24 +165,57 @@ def test_a_model_without_reference_has_nothing_to_compare_with(ran):
 def test_the_spread_counts_each_answered_film_once(ran):
     _, engine = ran
     with engine.connect() as connection:
-        asked = "SELECT decision, probability FROM screenings"
-        rows = connection.execute(text(asked)).all()
-        [weights] = connection.scalars(text("SELECT weights_sha256 FROM models"))
+        rows = connection.execute(text("SELECT decision, probability FROM screenings")).all()
     expected = {decision: [0] * 20 for decision, _ in rows}
     for decision, probability in rows:
         expected[decision][min(int(probability * 20), 19)] += 1
-    found = score_spread(engine, weights)
+    found = score_spread(engine, latest_card(engine))
     assert {decision: list(counts) for decision, counts in found.items()} == expected
-    assert score_spread(engine, "00" * 32) == {}
 
 
 def test_a_score_of_one_stands_in_the_last_bin(ran):
     _, engine = ran
     changed(engine, "UPDATE screenings SET probability = 1, decision = 'PNEUMONIA'")
-    with engine.connect() as connection:
-        [weights] = connection.scalars(text("SELECT weights_sha256 FROM models"))
-    counts = score_spread(engine, weights)["PNEUMONIA"]
+    counts = score_spread(engine, latest_card(engine))["PNEUMONIA"]
     assert counts[-1] == sum(counts) > 0
+
+
+def test_answers_of_other_weights_or_in_other_words_stay_out_of_the_histogram(ran):
+    config, engine = ran
+    card = latest_card(engine)
+    other = card.model_copy(update={"labels": ("CLEAR", "TUBERCULOSIS")})
+    register_model(engine, other, "synthetic, other words", NOW)
+    for table, where in (("runs", "id"), ("files", "run_id"), ("screenings", "run_id")):
+        changed(engine, f"UPDATE {table} SET model_id = 2 WHERE {where} = 3")
+    for old, new in (("NORMAL", "CLEAR"), ("PNEUMONIA", "TUBERCULOSIS")):
+        for table in ("files", "screenings"):
+            said = f"decision = '{new}' WHERE decision = '{old}' AND run_id = 3"
+            changed(engine, f"UPDATE {table} SET {said}")
+    assert set(score_spread(engine, other)) <= {"CLEAR", "TUBERCULOSIS", "INDETERMINATE", "REFUSED"}
+    assert "CLEAR" not in score_spread(engine, card)
+    write_worklist(config.site, engine, NOW)
+    index = (config.site.reports / "index.html").read_text()
+    assert re.search(r"also \d+ that other weights answered", index)
+    assert "TUBERCULOSIS" in page_of(config, 3)
+
+
+def test_a_run_of_which_nothing_came_yet_has_a_page(ran):
+    config, engine = ran
+    begin_run(
+        engine, kind="watch", source="inbox", model_id=1, device="cpu", precision="float32", now=NOW
+    )
+    write_worklist(config.site, engine, NOW)
+    page = page_of(config, 4)
+    assert "still running" in page
+    assert "No film of this run was answered" in page
+    assert "Every file of this run could be read" in page
+
+
+def test_a_run_that_answered_nothing_has_a_page(ran):
+    config, engine = ran
+    changed(engine, "UPDATE screenings SET decision = 'REFUSED' WHERE run_id = 3")
+    render_runs(config.site, engine, NOW, 3)
+    assert "100.0% of the decoded films were refused" in page_of(config, 3)
 
 
 def moments(*pairs):

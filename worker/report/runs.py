@@ -7,7 +7,7 @@ bounded. It links to no film: retention breaks nothing here.
 
 import hashlib
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -24,7 +24,7 @@ from worker.report.environment import render
 from worker.report.histogram import Drawn
 from worker.report.wording import Group, groups
 from worker.store.queries import RunSummary, run_summary
-from worker.store.runs import NEWEST, RunFacts, run_facts, run_ids
+from worker.store.runs import NEWEST, RunFacts, run_facts, run_ids, total
 
 FOLDER = "runs"
 _MARK_BYTES = 40
@@ -87,7 +87,7 @@ def run_page(run: RunSummary, facts: RunFacts, generated_at: datetime) -> str:
     card = facts.card
     reference = card.reference
     by_role = histogram.by_role(facts.scores, card.labels)
-    scored = _sum(by_role.values())
+    scored = total(by_role.values())
     decided = card.decision
     return render(
         "run.html",
@@ -97,7 +97,7 @@ def run_page(run: RunSummary, facts: RunFacts, generated_at: datetime) -> str:
         counts=_counts(run.counts, card.labels),
         duplicates=run.counts["duplicate"],
         spread=histogram.scores(by_role, decided.threshold, decided.indeterminate, card.labels)
-        if scored
+        if any(scored)
         else None,
         reference=reference,
         scores=_scores(scored, card, reference) if reference else None,
@@ -150,10 +150,6 @@ def _counts(counts: Mapping[str, int], labels: Labels) -> list[tuple[Group, int]
 
 def _is_decision(word: str, labels: Labels) -> bool:
     return word in (*labels, Role.INDETERMINATE.upper(), Role.REFUSED.upper())
-
-
-def _sum(counts: Iterable[Sequence[int]]) -> tuple[int, ...]:
-    return tuple(map(sum, zip(*counts, strict=True)))
 
 
 def _mark(run: RunSummary) -> str:

@@ -266,7 +266,7 @@ def _write_worklist(site: Site, engine: Engine, now: datetime, at_most: int | No
     chosen = most_urgent(engine, shares) if counts else worklist_results(engine)
     summaries = queries.runs(engine, _RUNS_SHOWN)
     runs = [_run_view(run) for run in summaries]
-    spread = score_spread(engine, card.weights.sha256) if card else None
+    spread = score_spread(engine, card) if card else None
     rows = [row_of(each) for each in chosen]
     pages = worklist_pages(rows, runs, model, now, counts, spread)
     require_this_site(site, engine)  # only now: rendering takes its time, and the share may go

@@ -59,7 +59,7 @@ def run_facts(engine: Engine, run: int) -> RunFacts:
         preprocessing=model.preprocessing,
         worker_version=row.worker_version,
         scores=_spread(engine, Screening.probability, mine),
-        guard=_sum(_spread(engine, Screening.guard_score, mine).values()),
+        guard=total(_spread(engine, Screening.guard_score, mine).values()),
         busy_s=busy_s,
         busy_files=busy_files,
         failures=tuple(failures),
@@ -67,9 +67,10 @@ def run_facts(engine: Engine, run: int) -> RunFacts:
     )
 
 
-def score_spread(engine: Engine, weights_sha256: str) -> Spread:
-    """Count all films that these weights answered, by decision, in equal bins of probability."""
-    models = select(Model.id).where(Model.weights_sha256 == weights_sha256)
+def score_spread(engine: Engine, card: Card) -> Spread:
+    """Count all films that a card's weights answered in its words, by decision and probability."""
+    words = (Model.negative == card.labels[0], Model.positive == card.labels[1])
+    models = select(Model.id).where(Model.weights_sha256 == card.weights.sha256, *words)
     return _spread(engine, Screening.probability, Screening.model_id.in_(models))
 
 
@@ -82,6 +83,11 @@ def covered_s(intervals: Iterable[Moments]) -> float:
             seconds += (until - start).total_seconds()
             since = start
     return seconds
+
+
+def total(counts: Iterable[Sequence[int]]) -> tuple[int, ...]:
+    """Sum counts bin by bin; of nothing every bin is empty."""
+    return tuple(map(sum, zip([0] * REFERENCE_BINS, *counts, strict=True)))
 
 
 def _busy(engine: Engine, run: int, started_at: datetime) -> tuple[float, int]:
@@ -115,7 +121,3 @@ def _spread(
         for decision, at, count in connection.execute(asked.group_by(Screening.decision, bins)):
             found.setdefault(decision, [0] * REFERENCE_BINS)[at] = count
     return {decision: tuple(counts) for decision, counts in found.items()}
-
-
-def _sum(counts: Iterable[Sequence[int]]) -> tuple[int, ...]:
-    return tuple(map(sum, zip([0] * REFERENCE_BINS, *counts, strict=True)))
