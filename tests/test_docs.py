@@ -67,6 +67,13 @@ def test_a_film_page_explains_a_reason_as_the_documents_do(slug: Reason) -> None
     assert f"| `{slug}` | {REASONS[slug]} |" in table
 
 
+@pytest.mark.parametrize("kind", FilmError.__subclasses__(), ids=lambda kind: kind.slug)
+def test_the_documents_advise_as_the_worklist_does(kind: type[FilmError]) -> None:
+    outcomes = (ROOT / "docs" / "OUTCOMES.md").read_text(encoding="utf-8")
+    rows = [line for line in outcomes.splitlines() if line.endswith(f"| {kind.advice} |")]
+    assert any(f"`{kind.slug}`" in row for row in rows)
+
+
 @pytest.mark.parametrize("decision", list(Decision))
 def test_a_decision_is_explained(decision: str) -> None:
     assert f"| `{decision}` |" in (ROOT / "docs" / "OUTCOMES.md").read_text(encoding="utf-8")

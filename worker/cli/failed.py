@@ -13,7 +13,7 @@ import click
 
 from worker.cli.completion import complete_failure, complete_reason
 from worker.cli.options import chosen_config, config_option, stoppable
-from worker.errors import StaleFailure
+from worker.errors import StaleFailure, advice_for
 
 if TYPE_CHECKING:
     from sqlalchemy import Engine
@@ -33,22 +33,26 @@ def failed() -> None:
 
 @failed.command("list")
 @_reason_option
+@click.option("--run", type=int, help="Only failures of this run.")
 @click.option("--all", "every", is_flag=True, help="Retried and discarded failures too.")
 @click.option("--json", "as_json", is_flag=True, help="An array of records on stdout.")
 @config_option
-def list_failed(reason: str | None, every: bool, as_json: bool, config_file: Path | None) -> None:
+def list_failed(
+    reason: str | None, run: int | None, every: bool, as_json: bool, config_file: Path | None
+) -> None:
     """List the failures that stand, oldest first.
 
     \b
     Examples:
       screen failed list
       screen failed list --reason truncated-file --json
+      screen failed list --run 12 --all
     """
     from worker.site import read_site
     from worker.store.failures import failures
 
     with read_site(chosen_config(config_file).require_site()) as engine:
-        found = failures(engine, reason=reason, every=every)
+        found = failures(engine, reason=reason, run=run, every=every)
     if as_json:
         click.echo(json.dumps([_facts(each) for each in found]))
         return
@@ -78,7 +82,7 @@ def show_failed(file: str, as_json: bool, config_file: Path | None) -> None:
     if as_json:
         click.echo(json.dumps(_facts(each)))
         return
-    for name, value in _facts(each).items():
+    for name, value in (_facts(each) | {"what_to_do": advice_for(each.reason)}).items():
         click.echo(f"{name:<14} {'–' if value is None else printable(str(value))}")
 
 

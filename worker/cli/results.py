@@ -33,7 +33,7 @@ def report(run: int | None, open_it: bool, config_file: Path | None) -> None:
       screen report 12
     """
     from worker.cli.progress import told
-    from worker.report.site import render_again, write_worklist
+    from worker.report.site import render_again, render_runs, write_worklist
     from worker.store.database import open_database, require_current
     from worker.store.lists import mark_all_due
     from worker.store.queries import knows_run, screening_ids
@@ -55,6 +55,7 @@ def report(run: int | None, open_it: bool, config_file: Path | None) -> None:
                 lambda: tell("pages", next(rendered), len(ids), "page"),
                 patient_names=config.report.patient_names,
             )
+            render_runs(config.site, engine, datetime.now(UTC), run)
             mark_all_due(engine)
             page = write_worklist(config.site, engine, datetime.now(UTC), at_most=_RESULT_PAGES)
             _write_result_pages(config, engine, tell)
@@ -71,11 +72,11 @@ def report(run: int | None, open_it: bool, config_file: Path | None) -> None:
 
 def _write_result_pages(config: "Config", engine: "Engine", tell: "Tell") -> None:
     """In pieces: a daemon writes its worklist between them."""
-    from worker.report.site import results_due, write_worklist
+    from worker.report.site import pages_due, write_worklist
     from worker.store.lists import lists
 
     due, done = sum(each.due for each in lists(engine)), 0
-    while results_due(config.site, engine):
+    while pages_due(config.site, engine):
         tell("result pages", done, due, "page")
         write_worklist(config.site, engine, datetime.now(UTC), at_most=_RESULT_PAGES)
         done += _RESULT_PAGES

@@ -78,11 +78,13 @@ class Filter:
 class Result:
     """One file that came to an end; `labels` are the words of the model that was to answer.
 
-    `page` is below reports/; `None` for failures, and once retention removed it. `report` tells
-    reports apart, removed ones too. `resolution` says what became of a failure since. `verdict` and
-    what follows are of the newest review of the answer (`store.reviews`).
+    `file_id` numbers files in the order in which they were recorded. `page` is below reports/;
+    `None` for failures, and once retention removed it. `report` tells reports apart, removed ones
+    too. `resolution` says what became of a failure since. `verdict` and what follows are of the
+    newest review of the answer (`store.reviews`).
     """
 
+    file_id: int
     record: Record
     labels: Labels
     status: str
@@ -244,6 +246,7 @@ def _of_reviews(wanted: Filter) -> Iterator[ColumnElement[bool]]:
 def _result(row: Row[Any]) -> Result:
     values = {name: getattr(row, name) for name in RECORD_FIELDS}
     return Result(
+        file_id=row.file_id,
         record=Record(**values),
         labels=(row.negative, row.positive),
         status=row.status,
@@ -323,9 +326,20 @@ def waiting_files_count(engine: Engine, *, inbox: bool) -> int:
 
 def runs(engine: Engine, limit: int | None = None) -> list[RunSummary]:
     """The runs, newest first."""
-    asked = select(Run, Model.name).join(Model, Model.id == Run.model_id).order_by(Run.id.desc())
+    asked = select(Run, Model.name).join(Model, Model.id == Run.model_id)
+    return _summaries(engine, asked.order_by(Run.id.desc()).limit(limit))
+
+
+def run_summary(engine: Engine, run: int) -> RunSummary:
+    """One run. Raises ValueError when there is none."""
+    asked = select(Run, Model.name).join(Model, Model.id == Run.model_id)
+    [found] = _summaries(engine, asked.where(Run.id == run))
+    return found
+
+
+def _summaries(engine: Engine, asked: Select[Run, str]) -> list[RunSummary]:
     with Session(engine) as session:
-        rows = session.execute(asked.limit(limit)).all()
+        rows = session.execute(asked).all()
         session.expunge_all()
     counts = _counts_of_runs(engine, [run.id for run, _ in rows])
     return [
