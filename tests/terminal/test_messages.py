@@ -55,3 +55,13 @@ def test_who_failed_is_said_with_where_to_look(clinic, screen, tmp_path, command
     ended = screen(*command.split(), *([folder] if command == "backfill" else []), cwd=clinic)
     assert ended.returncode == 3
     assert "'screen failed list'" in ended.stderr.splitlines()[-1]
+
+
+def test_films_of_too_few_patients_are_said_before_the_training(screen, tmp_path, sample_films):
+    """It trained, and then ended with a traceback: nothing was held out."""
+    given = ("train", sample_films, "--out", "m", "--start", "random", "--size-px", "32")
+    ended = screen(*given, cwd=tmp_path)
+    assert ended.returncode == 2
+    assert "epoch" not in ended.stderr
+    assert "too few patients" in ended.stderr.splitlines()[-1]
+    assert "Traceback" not in ended.stderr

@@ -91,9 +91,9 @@ def say(line: object, *, err: bool = False) -> None:
 
 
 @contextmanager
-def told(*, leave: bool = False) -> Iterator[Tell]:
+def told() -> Iterator[Tell]:
     """What long work may tell how far it is: a bar for each thing that it does, one at a time."""
-    shown = _Told(leave)
+    shown = _Told()
     try:
         yield shown
     finally:
@@ -101,8 +101,7 @@ def told(*, leave: bool = False) -> Iterator[Tell]:
 
 
 class _Told:
-    def __init__(self, leave: bool) -> None:
-        self._leave = leave
+    def __init__(self) -> None:
         self._what: str | None = None
         self._bar: tqdm[Any] | None = None
         self._close: Callable[[], object] = lambda: None
@@ -110,12 +109,14 @@ class _Told:
     def __call__(self, what: str, done: int, total: int, unit: str, note: str = "") -> None:
         if self._bar is None or what != self._what or done < self._bar.n:
             self.close()
-            opened = bar(what, total, unit, initial=done, leave=self._leave)
+            opened = bar(what, total, unit, initial=done)
             self._what, self._bar = what, opened.__enter__()
             self._close = lambda: opened.__exit__(None, None, None)
         if note:
             self._bar.set_postfix_str(note, refresh=False)
         self._bar.update(done - self._bar.n)
+        if done >= total > 0:
+            self.close()
 
     def close(self) -> None:
         """Take the bar away."""

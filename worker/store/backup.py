@@ -147,9 +147,9 @@ def _copy_file(source: Path, target: Path, tell: Tell) -> None:
     size, done = source.stat().st_size, 0
     with source.open("rb") as reader, target.open("wb") as writer:
         while piece := reader.read(_PIECE_BYTES):
-            tell(f"copying to {target.parent}", done, size, "B")
             writer.write(piece)
             done += len(piece)
+            tell(f"copying to {target.parent}", done, size, "B")
 
 
 def _require_sound(path: Path, otherwise: str, tell: Tell) -> None:

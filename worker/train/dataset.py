@@ -95,6 +95,7 @@ def _decoded(films: Sequence[LabelledFilm], size_px: int, tell: Tell) -> Trainin
         )
         kept.append(film)
         aspects.append(decoded.columns / decoded.rows)
+    tell("reading films", len(films), len(films), "film")
     return TrainingSet(np.concatenate(pixels), tuple(kept), np.array(aspects))
 
 

@@ -1,7 +1,7 @@
 """`screen train` from films to a model folder: folds, calibration, final weights, guard, card."""
 
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import numpy as np
@@ -36,6 +36,7 @@ def train(request: TrainingRequest, say: Callable[[str], None], tell: Tell = nob
     outside = load_films(request.outside, size_px, tell)
     say(f"{len(films.films)} films, {len(outside.films)} of another population")
     held = tuple(fold for fold in folds(films) if fold.chooses or request.audit)
+    _require_both_classes(films, held)
     held_out, features = {}, []
     for fold in held:
         scores, fold_features = _fold(request, films, outside, fold, checkpoints, say, tell)
@@ -48,6 +49,17 @@ def train(request: TrainingRequest, say: Callable[[str], None], tell: Tell = nob
     if request.checkpoints is None:
         shutil.rmtree(checkpoints)
     return card
+
+
+def _require_both_classes(films: TrainingSet, held: Iterable[Fold]) -> None:
+    """Raise UsageError before hours of training if a fold could not be trained or measured."""
+    for fold in held:
+        if any(len(set(films.targets[side])) < 2 for side in (fold.trained, fold.held_out)):
+            patients = len({film.group for film in films.films})
+            raise UsageError(
+                f"these {len(films.films)} films are of too few patients ({patients}): with "
+                f"'{fold.name}' held out a class has no film on one side; give films of more"
+            )
 
 
 def _fold(

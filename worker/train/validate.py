@@ -111,6 +111,7 @@ def score(
             answer = network(served(films.pixels[start : start + _BATCH], recipe).to(device))
             margins.append(answer.margins.double().cpu().numpy())
             joined.append(features(answer.depths).cpu().numpy())
+    tell("scoring films", len(films.films), len(films.films), "film")
     _, patients = np.unique([film.group for film in films.films], return_inverse=True)
     return Scores(np.concatenate(margins), np.concatenate(joined), films.targets, patients)
 
