@@ -283,7 +283,7 @@ def test_ctrl_c_stops_a_question_that_has_no_end(desk):
     )  # fmt: skip
     assert asked.stdout.readline() == "asking\n"
     asked.send_signal(signal.SIGINT)
-    assert (asked.wait(60), asked.stderr.read()) == (130, "\nstopped\n")
+    assert (asked.wait(60), asked.stderr.read()) == (130, "\nscreen: stopped\n")
 
 
 _SIGNALS = f"""

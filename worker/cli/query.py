@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from worker.cli import style
+from worker.cli.completion import complete_decision, complete_reason, complete_run
 from worker.cli.forms import Row, csv_lines, json_lines, kinds, moment, table_lines
 from worker.cli.options import OUTPUT, chosen_config, config_option, require_folders
 from worker.parquet import Kind, require_pyarrow, write_parquet
@@ -57,15 +59,18 @@ class _Moment(click.ParamType[datetime]):
     "--decision",
     "--label",
     help="Only this one: a label of the model (PNEUMONIA, say), INDETERMINATE or REFUSED.",
+    shell_complete=complete_decision,
 )
 @click.option("--status", type=click.Choice(["screened", "duplicate", "failed"]))
-@click.option("--reason", help="Only this slug.")
+@click.option("--reason", help="Only this slug.", shell_complete=complete_reason)
 @click.option("--since", type=_Moment(end_of_day=False), help="Finished at or after; UTC.")
 @click.option("--until", type=_Moment(end_of_day=True), help="Finished at or before; UTC.")
 @click.option("--min-probability", type=click.FloatRange(0, 1))
 @click.option("--max-probability", type=click.FloatRange(0, 1))
 @click.option("--source", help="inbox, or the absolute path of an archive.")
-@click.option("--run", type=int, help="Only this run; see screen status.")
+@click.option(
+    "--run", type=int, help="Only this run; see screen status.", shell_complete=complete_run
+)
 @click.option(
     "--verdict",
     type=click.Choice(["agree", "disagree", "unclear"]),
@@ -221,9 +226,10 @@ def _table(results: Iterable["Result"]) -> Iterator[str]:
         note = f"  ({record.reason})" if record.reason else ""
         again = "  (duplicate)" if result.status == "duplicate" else ""
         review = f"  [{result.verdict}]" if result.verdict else ""
+        word = style.FAILED if result.status == "failed" else record.decision
         yield (
             f"{result.finished_at:%Y-%m-%d %H:%M:%S}  {result.run:>4}  "
-            f"{'FAILED' if result.status == 'failed' else record.decision:<13}  {score:>5}  "
+            f"{style.decision(word, result.labels, 13)}  {score:>5}  "
             f"{printable(record.file)}{note}{again}{review}"
         )
     if nothing:
