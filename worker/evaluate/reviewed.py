@@ -47,10 +47,10 @@ class ReviewedFilms:
         """What a reader of the numbers must know."""
         return (
             f"Labels are readers' reviews: {len(self.scored):,} of {self.films:,} films that this "
-            f"model screened. Left out are {self.without_finding:,} reviewed without a finding and "
-            f"{self.other_models:,} reviewed answers of other models or settings. Readers look "
-            "first at what is suspicious, and they knew the answer: this is no random sample, "
-            "and sensitivity and specificity are of the reviewed films only."
+            f"model screened. Left out: {self.without_finding:,} reviewed without a finding, "
+            f"{self.other_models:,} of other models or settings. Readers look first at what is "
+            "suspicious, and they knew the answer: this is no random sample, and sensitivity and "
+            "specificity are of the reviewed films only."
         )
 
 
