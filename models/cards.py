@@ -127,6 +127,32 @@ class PrecisionConstants(_Part):
     bfloat16_mean_probability_change: float
 
 
+REFERENCE_BINS = 20
+
+Count = Annotated[int, Field(ge=0)]
+Counts = Annotated[tuple[Count, ...], Field(min_length=REFERENCE_BINS, max_length=REFERENCE_BINS)]
+
+
+class Reference(_Part):
+    """How the model scored films it was meant for, in 20 equal bins from 0 to 1.
+
+    `scores` counts calibrated probabilities of films that the guard let pass, `guard` the guard
+    scores of all `films`. `of` says which films, for people. It decides nothing: it is no part of
+    a result's identity.
+    """
+
+    films: Annotated[int, Field(ge=1)]
+    of: str
+    scores: Counts
+    guard: Counts
+
+    @model_validator(mode="after")
+    def _adds_up(self) -> Self:
+        if sum(self.guard) != self.films or sum(self.scores) > self.films:
+            raise ValueError("the counts do not add up to the number of films")
+        return self
+
+
 class Population(_Part):
     """Whose films the model was validated on; ages in years, both ends included."""
 
@@ -168,6 +194,7 @@ class Card(_Part):
     not_for: tuple[str, ...]
     training: dict[str, Any]
     metrics: dict[str, Any]
+    reference: Reference | None = None
 
     @property
     def architecture(self) -> str:

@@ -9,10 +9,8 @@ from models.architectures import build
 from models.cards import CARD_NAME, Card, read_card
 from models.ensemble import Ensemble
 from models.errors import ModelError, UnknownModel
+from models.names import DEFAULT, SHIPPED, shipped_names
 from models.weights import read_weights
-
-SHIPPED = Path(__file__).resolve().parent / "shipped"
-DEFAULT = "kermany-mobilenet-v2"
 
 
 @dataclass(frozen=True)
@@ -22,12 +20,6 @@ class LoadedModel:
     card: Card
     network: Ensemble
     guard: dict[str, torch.Tensor]
-
-
-def shipped_names() -> list[str]:
-    """Names of the models that come with the program, the default first."""
-    names = sorted(card.parent.name for card in SHIPPED.glob(f"*/{CARD_NAME}"))
-    return sorted(names, key=lambda name: name != DEFAULT)
 
 
 def find_model(name: str, base: Path = Path()) -> Path:

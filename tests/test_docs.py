@@ -2,19 +2,24 @@
 
 import ast
 import re
+import sqlite3
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import click
 import pytest
 
 from models.cards import read_card
-from models.registry import SHIPPED, shipped_names
+from models.names import SHIPPED, shipped_names
 from worker.cli.main import cli
+from worker.config import Database
 from worker.errors import FilmError
 from worker.records import Decision, Reason
 from worker.report.wording import REASONS
+from worker.store.database import open_database, upgrade
 from worker.store.tables import Base
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -62,6 +67,13 @@ def test_a_film_page_explains_a_reason_as_the_documents_do(slug: Reason) -> None
     assert f"| `{slug}` | {REASONS[slug]} |" in table
 
 
+@pytest.mark.parametrize("kind", FilmError.__subclasses__(), ids=lambda kind: kind.slug)
+def test_the_documents_advise_as_the_worklist_does(kind: type[FilmError]) -> None:
+    outcomes = (ROOT / "docs" / "OUTCOMES.md").read_text(encoding="utf-8")
+    rows = [line for line in outcomes.splitlines() if line.endswith(f"| {kind.advice} |")]
+    assert any(f"`{kind.slug}`" in row for row in rows)
+
+
 @pytest.mark.parametrize("decision", list(Decision))
 def test_a_decision_is_explained(decision: str) -> None:
     assert f"| `{decision}` |" in (ROOT / "docs" / "OUTCOMES.md").read_text(encoding="utf-8")
@@ -70,6 +82,43 @@ def test_a_decision_is_explained(decision: str) -> None:
 @pytest.mark.parametrize("table", Base.metadata.tables)
 def test_a_table_is_described(table: str) -> None:
     assert f"- `{table}`:" in (ROOT / "docs" / "DATABASE.md").read_text(encoding="utf-8")
+
+
+@pytest.fixture(scope="module")
+def database(tmp_path_factory: pytest.TempPathFactory) -> Iterator[sqlite3.Connection]:
+    """A database as the migrations make it."""
+    file = tmp_path_factory.mktemp("schema") / "screen.db"
+    engine = open_database(Database(url=f"sqlite:///{file}"), create=True)
+    upgrade(engine)
+    engine.dispose()
+    with closing(sqlite3.connect(file)) as connection:
+        yield connection
+
+
+def described(heading: str) -> list[str]:
+    """Columns in the table below a heading of docs/DATABASE.md, in its order."""
+    text = (ROOT / "docs" / "DATABASE.md").read_text(encoding="utf-8")
+    (section,) = re.findall(rf"^## {heading}[^\n]*\n(.*?)^## ", text, re.MULTILINE | re.DOTALL)
+    cells = re.findall(r"^\| (`[^|]*`) \|", section, re.MULTILINE)
+    return [name for cell in cells for name in re.findall("`([^`]+)`", cell)]
+
+
+@pytest.mark.parametrize("view", ["results", "latest_results"])
+def test_a_view_is_described_column_by_column(database: sqlite3.Connection, view: str) -> None:
+    columns = [row[1] for row in database.execute(f"PRAGMA table_info({view})")]
+    assert sorted(described(f"View `{view}`")) == sorted(columns)
+
+
+def test_every_view_is_described(database: sqlite3.Connection) -> None:
+    views = database.execute("SELECT name FROM sqlite_schema WHERE type = 'view'")
+    assert all(described(f"View `{name}`") for (name,) in views)
+
+
+def test_the_columns_of_reviews_are_described(database: sqlite3.Connection) -> None:
+    text = (ROOT / "docs" / "DATABASE.md").read_text(encoding="utf-8")
+    (line,) = re.findall(r"^- `reviews`:.*?(?=^- )", text, re.MULTILINE | re.DOTALL)
+    columns = {row[1] for row in database.execute("PRAGMA table_info(reviews)")}
+    assert columns - {"id"} <= set(re.findall("`([^`]+)`", line))
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)

@@ -34,7 +34,8 @@ RECORD = [
     "model",
     "weights_sha256",
 ]
-QUERY = [*RECORD, "status", "source", "run", "page", "finished_at"]
+REVIEW = ["verdict", "finding", "review_note", "reviewer", "reviewed_at"]
+QUERY = [*RECORD, "status", "source", "run", "page", "finished_at", *REVIEW]
 DECISIONS = {"PNEUMONIA", "NORMAL", "INDETERMINATE", "REFUSED"}
 EVALUATION = {
     *("n", "auc", "accuracy", "sensitivity", "specificity", "precision", "recall", "f1"),
@@ -564,6 +565,7 @@ def test_these_are_the_commands():
             "health",
             "prune",
             "doctor",
+            "completion",
         ),
     }
 

@@ -14,8 +14,9 @@ ROOT = Path(__file__).resolve().parents[1]
 LAYERS = (
     ("worker",),
     ("worker.errors", "worker.assets", "worker.records", "worker.failpoints", "worker.crashes"),
-    ("worker.memory",),
+    ("worker.memory", "worker.progress"),
     ("worker.filesystem", "worker.folders", "worker.csvtext", "worker.heartbeat", "worker.logs"),
+    ("worker.parquet",),
     ("worker.config", "worker.labels"),
     ("worker.imaging",),
     ("worker.intake",),
@@ -106,7 +107,7 @@ ALLOWED = {
     "jinja2": {"worker.report"},
     "sklearn": {"worker.evaluate", "worker.train"},
     "pickle": set(),
-    "sqlite3": set(),
+    "sqlite3": {"worker.store"},  # for its authorizer: `screen query --sql`
 }
 
 
@@ -127,11 +128,14 @@ def test_only_the_store_knows_more_of_sqlalchemy_than_the_type_of_an_engine(path
     "module",
     [
         "worker.cli.main",
-        *(f"worker.cli.{n}" for n in ("films", "work", "results", "model", "health", "failed")),
+        *(
+            f"worker.cli.{n}"
+            for n in ("films", "work", "results", "query", "model", "health", "failed")
+        ),
     ],
 )
 def test_help_waits_for_no_heavy_import(module):
-    heavy = "{'torch', 'cv2', 'sqlalchemy', 'pydicom', 'sklearn', 'watchdog'}"
+    heavy = "{'torch', 'cv2', 'sqlalchemy', 'pydicom', 'sklearn', 'watchdog', 'pyarrow'}"
     code = f"import sys, {module}; print(sorted({heavy} & sys.modules.keys()))"
     found = subprocess.run(
         [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True

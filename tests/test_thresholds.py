@@ -168,6 +168,26 @@ def test_the_screener_decides_with_it_and_screens_again(tiny_model, tmp_path):
     assert after.card.weights == before.card.weights
 
 
+def test_a_reference_changes_no_result_s_identity(tiny_model, tmp_path):
+    from models.cards import REFERENCE_BINS, Reference, read_card, write_card
+    from worker.screening import Screener
+
+    folder = shutil.copytree(tiny_model, tmp_path / "model")
+    (tmp_path / "config.toml").write_text(f"[model]\nname = '{folder}'\n[decode]\nprocesses=1")
+    config = load_config(tmp_path / "config.toml")
+    card = read_card(folder)
+    with closing(Screener(config)) as before:
+        pass
+    counts = (1, *[0] * (REFERENCE_BINS - 1))
+    reference = Reference(films=1, of="one film", scores=counts, guard=counts)
+    write_card(card.model_copy(update={"reference": reference}), folder)
+    with closing(Screener(config)) as after:
+        pass
+    assert after.card.reference == reference != before.card.reference
+    assert after.identity == before.identity
+    assert scale_of(after.card) == scale_of(before.card)
+
+
 def test_the_screener_warns_that_the_card_s_is_in_use(tiny_model, tmp_path, card, caplog):
     from worker.screening import Screener
 

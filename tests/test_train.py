@@ -400,6 +400,9 @@ def test_training_writes_a_model_that_loads(trained):
         "NORMAL2-IM": True,
     }
     assert card.training["films"] == 24
+    assert card.reference.films == sum(d["n"] for d in found.values() if d["constants_chosen_here"])
+    assert sum(card.reference.guard) == card.reference.films
+    assert "held out" in card.reference.of
     assert not (request.out / "checkpoints").exists()
 
 

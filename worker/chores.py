@@ -6,7 +6,7 @@ from datetime import datetime
 from sqlalchemy import Engine
 
 from worker.config import Config
-from worker.report.site import RESULT_PAGES, results_due, settle_pages, write_worklist
+from worker.report.site import RESULT_PAGES, pages_due, settle_pages, write_worklist
 from worker.retention import prune
 
 _WORKLIST_EVERY_S = 5.0  # while films keep coming
@@ -62,7 +62,7 @@ class Chores:
         if self._worklist_due:
             before = self._now()
             write_worklist(self._config.site, self._engine, self._clock(), at_most=RESULT_PAGES)
-            self._worklist_due = results_due(self._config.site, self._engine)
+            self._worklist_due = pages_due(self._config.site, self._engine)
             self._worklist_at = self._now()
             took_s = self._worklist_at - before
             self._worklist_every_s = max(_WORKLIST_EVERY_S, took_s / _WORKLIST_SHARE)

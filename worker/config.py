@@ -239,7 +239,8 @@ def _parse(file: Path, source: Path | None, root: Path) -> Config:
     try:
         values = tomllib.loads(file.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"cannot read the configuration {file}: {error}") from error
+        why = getattr(error, "strerror", None) or error
+        raise ConfigError(f"cannot read the configuration {file}: {why}") from error
     except tomllib.TOMLDecodeError as error:
         raise ConfigError(f"{file} is not TOML: {error}") from error
     reserved = {"root", "source"} & values.keys()

@@ -128,6 +128,7 @@ class FilmError(ScreenError):
 
     slug = "film"
     exit_code = 3
+    advice: ClassVar[str]  # what to do about it, in one sentence, for whoever finds it in failed/
     is_strike: ClassVar[bool] = False  # counted against the film; at the limit it is quarantined
     may_pass: ClassVar[bool] = False  # may succeed later although the file stays as it is
 
@@ -136,30 +137,35 @@ class NotAFilm(FilmError):
     """The content is neither JPEG, PNG nor DICOM with a picture."""
 
     slug = "not-a-film"
+    advice = "Nothing, or convert it to JPEG, PNG or DICOM."
 
 
 class TruncatedFile(FilmError):
     """The file ends before its picture does."""
 
     slug = "truncated-file"
+    advice = "Copy it again, whole."
 
 
 class CorruptFile(FilmError):
     """The file claims to be a film, but its content contradicts itself or cannot be decoded."""
 
     slug = "corrupt-file"
+    advice = "Export it again."
 
 
 class NoPixelData(FilmError):
     """A DICOM object without a picture (a report, a plan, a directory)."""
 
     slug = "no-pixel-data"
+    advice = "Nothing; if it should hold a picture, copy it again."
 
 
 class UnsupportedTransferSyntax(FilmError):
     """No installed decoder reads this DICOM transfer syntax."""
 
     slug = "unsupported-transfer-syntax"
+    advice = "Install the extra that the message names, then retry it."
     may_pass = True
 
 
@@ -167,6 +173,7 @@ class TooLarge(FilmError):
     """The file, or the picture its header claims, is larger than the configured limit."""
 
     slug = "too-large"
+    advice = "If the film is genuine, raise the limit in [decode], then retry it."
     may_pass = True
 
 
@@ -174,6 +181,7 @@ class UnreadableFile(FilmError):
     """The operating system did not let the file be read."""
 
     slug = "unreadable-file"
+    advice = "Check its rights, then retry it."
     may_pass = True
 
 
@@ -181,6 +189,7 @@ class DecoderCrashed(FilmError):
     """The decoder process died while it held this film."""
 
     slug = "decoder-crashed"
+    advice = "Nothing: it is tried again."
     is_strike = True
 
 
@@ -188,6 +197,7 @@ class DecoderTimeout(FilmError):
     """The decoder process did not finish this film in time."""
 
     slug = "decoder-timeout"
+    advice = "Nothing: it is tried again."
     is_strike = True
 
 
@@ -195,6 +205,7 @@ class ChangedFile(FilmError):
     """The file changed between its hash and its decoding: somebody still writes it."""
 
     slug = "changed-file"
+    advice = "Feed it in again when it is whole."
     may_pass = True
 
 
@@ -202,18 +213,25 @@ class Quarantined(FilmError):
     """The film took the decoder or the worker down too often to be tried again."""
 
     slug = "quarantined"
+    advice = "Look at it by hand, with another viewer."
 
 
 class LostFile(FilmError):
     """The file was there when it was recorded and is gone now."""
 
     slug = "lost-file"
+    advice = "Feed it in again."
     may_pass = True
 
 
 def passing_slugs() -> list[str]:
     """Slugs of failures that a backfill tries again when it is run again."""
     return [kind.slug for kind in FilmError.__subclasses__() if kind.may_pass]
+
+
+def advice_for(slug: str) -> str:
+    """What to do about a failure with this slug; empty where nothing is known."""
+    return {kind.slug: kind.advice for kind in FilmError.__subclasses__()}.get(slug, "")
 
 
 def film_error(slug: str, message: str) -> FilmError:

@@ -6,11 +6,12 @@ import hashlib
 import os
 import stat
 import tempfile
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from io import BufferedReader
 from pathlib import Path
+from typing import IO
 
 from worker.errors import LostFile, TooLarge, UnreadableFile
 from worker.failpoints import reach
@@ -129,6 +130,29 @@ def write_all_atomic(files: Mapping[Path, bytes], mode: int, *, sync: bool = Fal
     except BaseException:
         for left in temporary.values():
             left.unlink(missing_ok=True)
+        raise
+
+
+@contextmanager
+def output(path: Path, mode: int) -> Iterator[IO[bytes]]:
+    """A file to write a result to, piece by piece; `path` is whole, or as it was before.
+
+    A link is followed. What stands there and is no file (a terminal, a pipe) is written to, never
+    replaced. Raises OSError.
+    """
+    if path.exists() and not path.is_file():
+        with path.open("wb") as stream:
+            yield stream
+        return
+    target = path.resolve()
+    descriptor, temporary = tempfile.mkstemp(_TEMPORARY_SUFFIX, _TEMPORARY_PREFIX, target.parent)
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            os.fchmod(descriptor, mode)
+            yield file
+        Path(temporary).replace(target)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
         raise
 
 

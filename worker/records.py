@@ -176,6 +176,12 @@ class Record:
 
 RECORD_FIELDS = tuple(field.name for field in fields(Record))
 
+# What is said of a file that came to an end: new names go to the end.
+RESULT_FIELDS = (
+    *(*RECORD_FIELDS, "status", "source", "run", "page", "finished_at"),
+    *("verdict", "finding", "review_note", "reviewer", "reviewed_at"),
+)
+
 
 @dataclass(frozen=True)
 class Answered:

@@ -18,6 +18,7 @@ from worker.folders import display_name, regular_files
 from worker.intake.deliver import deliver
 from worker.intake.names import is_temporary
 from worker.intake.shelf import SIDECAR_SUFFIX
+from worker.progress import Tell, nobody
 from worker.site import alone
 from worker.store.backup import close_up, forget_moved, known_names, restorable
 from worker.store.database import open_database
@@ -37,13 +38,13 @@ class Restored:
     forgotten: int
 
 
-def restore(config: Config, backup: Path, now: datetime) -> Restored:
+def restore(config: Config, backup: Path, now: datetime, tell: Tell = nobody) -> Restored:
     """Replace the site's database by a backup; the old one is kept aside, with its WAL.
 
     Raises SiteBusy while a worker holds the site, StoreError when the backup is not sound or the
     database is in use; nothing has changed then. Cut off anywhere, either database is in place.
     """
-    with alone(config), restorable(backup, config.database) as copy:
+    with alone(config), restorable(backup, config.database, tell) as copy:
         forgotten = _tidy(config, copy)
         aside = _set_aside(config.database.file, now)
         for rest in _LOGS:  # else SQLite would apply the old log to the new file

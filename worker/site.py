@@ -88,7 +88,7 @@ def alone(config: Config) -> Iterator[None]:
         if not _locked(descriptor, patience_s=_STATUS_S):
             raise SiteBusy(
                 f"another worker (process {_holder(descriptor)}) holds {config.root}: "
-                "stop it first, one site has one worker"
+                "'screen status' shows what it does; stop it first, one site has one worker"
             )
         os.ftruncate(descriptor, 0)
         os.pwrite(descriptor, str(os.getpid()).encode(), 0)

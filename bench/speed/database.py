@@ -68,6 +68,9 @@ def measure(scratch: Path, rows: int, repeats: int, seed: int = 0) -> Row:
     return found
 
 
+_MOMENTS = ("since", "until")
+
+
 def questions(newest: datetime) -> dict[str, Row]:
     """What `screen query --help` offers, one by one and together: name → fields of the filter.
 
@@ -93,16 +96,22 @@ def questions(newest: datetime) -> dict[str, Row]:
         "an archive that never was": {"source": "/archive/1900"},
         "one run": {"run": 1},
         "failed in one run": {"run": 1, "status": "failed"},
+        "disagreed with": {"verdict": "disagree"},
+        "reviewed": {"reviewed": True},
+        "not reviewed": {"decision": "PNEUMONIA", "reviewed": False},
     }
 
 
 def words(wanted: Row) -> list[str]:
     """The same question as options of `screen query`."""
-    given = {
-        f"--{name.replace('_', '-')}": value.isoformat() if name in ("since", "until") else value
-        for name, value in wanted.items()
-    }
-    return [str(word) for pair in given.items() for word in pair]
+    given: list[str] = []
+    for name, value in wanted.items():
+        option = name.replace("_", "-")
+        if isinstance(value, bool):
+            given += [f"--{option}" if value else f"--not-{option}"]
+        else:
+            given += [f"--{option}", value.isoformat() if name in _MOMENTS else str(value)]
+    return given
 
 
 def documented(newest: datetime) -> list[str]:

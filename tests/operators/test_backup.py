@@ -11,6 +11,7 @@ from sqlalchemy import text
 from worker.errors import CorruptFile, SiteBusy, StoreError
 from worker.restore import feed_again, restore, unknown_films
 from worker.site import hold_site
+from worker.store import backup, database
 from worker.store.backup import back_up
 from worker.store.database import integrity_problems, open_database
 from worker.store.queries import results
@@ -49,6 +50,48 @@ def test_a_backup_is_a_sound_file_of_its_own_for_its_owner_alone(saved):
     with sqlite3.connect(saved.backup) as copy:
         assert copy.execute("SELECT count(*) FROM results").fetchone() == (1,)
     copy.close()
+
+
+def test_a_backup_of_many_steps_is_of_one_moment_although_others_write_between(
+    desk, tmp_path, monkeypatch
+):
+    """SQLite begins a copy in steps anew when somebody writes: for ever beside a busy worker."""
+    monkeypatch.setattr(backup, "_STEP_PAGES", 5)
+    desk.work()
+    told = []
+
+    def tell(what, done, total, unit, note=""):
+        told.append((what, done, total))
+        if what == "copying the database":
+            with desk.database() as other, other.begin() as connection:
+                connection.execute(text("UPDATE runs SET note = coalesce(note, '') || 'x'"))
+
+    with desk.database() as engine:
+        back_up(engine, tmp_path / "backup.db", tell=tell)
+    steps = [(done, total) for what, done, total in told if what == "copying the database"]
+    assert len(steps) > 3
+    assert steps == sorted(steps)
+    assert steps[-1][0] == steps[-1][1]
+    with sqlite3.connect(tmp_path / "backup.db") as copy:
+        assert copy.execute("SELECT note FROM runs").fetchall() == [(None,)]
+    copy.close()
+    assert desk.rows("SELECT length(note) FROM runs") == [(len(steps),)]
+
+
+@pytest.mark.parametrize("stopped_at", ["copying the database", "checking the database"])
+def test_a_backup_that_is_stopped_leaves_nothing(desk, tmp_path, monkeypatch, stopped_at):
+    monkeypatch.setattr(database, "_STEPS_TOLD", 1)
+    desk.work()
+
+    def tell(what, *_rest):
+        if what == stopped_at:
+            raise KeyboardInterrupt
+
+    with desk.database() as engine, pytest.raises(KeyboardInterrupt):
+        back_up(engine, tmp_path / "backup.db", tell=tell)
+    assert not (tmp_path / "backup.db").exists()
+    left = [path.name for path in desk.config.database.file.parent.iterdir() if "copy" in path.name]
+    assert left == []
 
 
 def test_a_backup_is_made_while_a_worker_writes(desk, tmp_path):

@@ -281,4 +281,4 @@ def test_a_site_that_became_short_has_nothing_due(big, monkeypatch):
     monkeypatch.setattr(site, "WORKLIST_ROWS", 5000)
     write_worklist(config.site, engine, NOW)
     mark_all_due(engine)
-    assert not site.results_due(config.site, engine)
+    assert not site.pages_due(config.site, engine)

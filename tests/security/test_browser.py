@@ -5,6 +5,8 @@ import shutil
 import pytest
 from playwright.sync_api import sync_playwright
 
+from tests.security.conftest import scripts_of
+
 pytestmark = pytest.mark.slow
 
 
@@ -33,8 +35,7 @@ def test_no_page_of_a_hostile_film_runs_anything_or_asks_anybody(met):
             assert (
                 page.evaluate("document.querySelectorAll('svg[onload], img[onerror]').length") == 0
             )
-            own = 3 if path.parent.name == "films" else 2
-            assert page.evaluate("document.scripts.length") == own
+            assert page.evaluate("document.scripts.length") == scripts_of(path)
         browser.close()
     assert problems == []
     assert len(shown) > 20

@@ -9,6 +9,7 @@ import pytest
 from sqlalchemy import event, text
 from sqlalchemy.exc import IntegrityError, StatementError
 
+from models.cards import REFERENCE_BINS, Reference
 from worker.store.outcomes import screened_contents
 from worker.store.queries import Filter, latest_card, results, runs, stored_screening
 from worker.store.work import (
@@ -47,6 +48,14 @@ def test_a_model_is_registered_once_per_preprocessing(engine, card, noon):
     first = register_model(engine, card, "1", noon)
     assert register_model(engine, card, "1", noon) == first
     assert register_model(engine, card, "2", noon) != first
+
+
+def test_a_reference_that_came_later_is_kept_with_its_model(engine, card, run_id, noon):
+    counts = (3, *[0] * (REFERENCE_BINS - 1))
+    reference = Reference(films=3, of="three films", scores=counts, guard=counts)
+    again = card.model_copy(update={"reference": reference, "intended_use": "something else"})
+    register_model(engine, again, "1/square96", noon)
+    assert latest_card(engine) == card.model_copy(update={"reference": reference})
 
 
 def test_the_card_of_a_model_can_be_read_back(engine, card, run_id):

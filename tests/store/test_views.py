@@ -8,6 +8,7 @@ from sqlalchemy import event, text
 from worker.records import RECORD_FIELDS, Decision
 from worker.store.failures import resolve
 from worker.store.queries import Filter, counts_by_decision, results, runs, waiting_files_count
+from worker.store.reviews import Review, add_review
 from worker.store.work import begin_run, register_model
 
 
@@ -159,7 +160,40 @@ QUESTIONS = [
 ]
 
 
-@pytest.mark.parametrize("wanted", QUESTIONS, ids="+".join)
+OF_REVIEWS = [
+    {"verdict": "disagree"},
+    {"verdict": "agree", "decision": "PNEUMONIA"},
+    {"verdict": "agree", "since": MIDNIGHT},
+]
+
+
+@pytest.fixture
+def reviewed(filled, engine, noon):
+    """p.jpg: agree, then disagree; n.jpg and its copy d.jpg: agree; r.jpg: none."""
+    pages = {row["page"]: row["id"] for row in rows(engine, "SELECT id, page FROM screenings")}
+    for page, verdict in (("aaaa", "agree"), ("aaaa", "disagree"), ("bbbb", "agree")):
+        number = pages[f"films/{page}.html"]
+        add_review(engine, Review(number, verdict, None, "", "Dr. Ada", noon))
+    return filled
+
+
+@pytest.mark.parametrize(
+    ("wanted", "expected"),
+    [
+        ({"verdict": "disagree"}, ["p.jpg"]),
+        ({"verdict": "agree"}, ["d.jpg", "n.jpg"]),
+        ({"verdict": "unclear"}, []),
+        ({"reviewed": True}, ["d.jpg", "n.jpg", "p.jpg"]),
+        ({"reviewed": False}, ["r.jpg"]),
+        ({"reviewed": False, "decision": "NORMAL"}, []),
+        ({"reviewed": True, "decision": "NORMAL", "limit": 1}, ["d.jpg"]),
+    ],
+)
+def test_the_newest_review_of_an_answer_is_asked_for(reviewed, engine, wanted, expected):
+    assert names(engine, **wanted) == expected
+
+
+@pytest.mark.parametrize("wanted", [*QUESTIONS, *OF_REVIEWS], ids="+".join)
 def test_every_question_is_answered_by_an_index(filled, engine, wanted):
     """A million results were read through, row by row; SQLite's plan says what is read."""
     for plan in plans(engine, lambda: names(engine, **wanted, limit=50)):
@@ -178,6 +212,19 @@ def test_a_question_for_the_newest_sorts_only_what_matched_it(filled, engine, wa
 def test_without_a_question_the_newest_are_read_and_no_more(filled, engine):
     ids, *_ = plans(engine, lambda: names(engine, limit=50))
     assert ids == ["SCAN files"]  # in the order of its key, from the end: nothing is sorted
+
+
+def test_what_readers_reviewed_is_found_from_the_reviews(reviewed, engine):
+    """There are few of them: all are read, by their index, and no other file."""
+    ids, *_ = plans(engine, lambda: names(engine, reviewed=True, limit=50))
+    scanned = [step for step in ids if step.startswith("SCAN")]
+    assert scanned == ["SCAN reviews USING COVERING INDEX ix_reviews_screening_id_id"]
+
+
+def test_what_no_reader_reviewed_is_read_from_the_newest_on(reviewed, engine):
+    ids, *_ = plans(engine, lambda: names(engine, reviewed=False, limit=50))
+    assert ids[0] == "SCAN files"
+    assert all("SCAN" not in step and "TEMP B-TREE" not in step for step in ids[1:]), ids
 
 
 def plans(engine, ask):

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from worker.cli.options import chosen_config, config_option
+from worker.cli.options import chosen_config, config_option, stoppable
 
 if TYPE_CHECKING:
     from worker.config import Config
@@ -50,11 +50,17 @@ def check_database(config_file: Path | None) -> None:
     Example:
       screen db check
     """
+    from worker.cli.progress import told
     from worker.site import read_site
     from worker.store.database import integrity_problems
 
-    with read_site(chosen_config(config_file).require_site()) as engine:
-        problems = integrity_problems(engine)
+    config = chosen_config(config_file).require_site()
+    with (
+        stoppable(lambda: "the check was not finished; nothing was changed"),
+        read_site(config) as engine,
+        told() as tell,
+    ):
+        problems = integrity_problems(engine, tell)
     for problem in problems:
         click.echo(problem, err=True)
     if problems:
@@ -74,6 +80,7 @@ def backup_database(file: Path, force: bool, config_file: Path | None) -> None:
     Example:
       screen db backup /backup/screen-monday.db
     """
+    from worker.cli.progress import told
     from worker.site import read_site
     from worker.store.backup import back_up
 
@@ -84,9 +91,13 @@ def backup_database(file: Path, force: bool, config_file: Path | None) -> None:
     own = [f for f in config.site.folders if file.resolve().is_relative_to(f.resolve())]
     if own or file.resolve() == config.database.file.resolve():
         raise click.UsageError(f"{file} belongs to the site itself: put backups somewhere else")
-    with read_site(config) as engine:
+    with (
+        stoppable(lambda: f"no backup was made; {file} is as it was before"),
+        read_site(config) as engine,
+        told() as tell,
+    ):
         try:
-            back_up(engine, file, overwrite=force)
+            back_up(engine, file, overwrite=force, tell=tell)
         except FileExistsError as error:
             raise click.UsageError(f"{file} is there: name a new file, or --force") from error
     click.echo(f"backed up to {file}, sound, {file.stat().st_size / 1e6:.1f} MB")
@@ -106,10 +117,15 @@ def restore_database(file: Path, config_file: Path | None) -> None:
     Example:
       screen db restore /backup/screen-monday.db
     """
+    from worker.cli.progress import told
     from worker.restore import restore
 
     config = chosen_config(config_file).require_site()
-    done = restore(config, file, datetime.now(UTC))
+    with (
+        stoppable(lambda: "either database is in place, whole; see 'screen status', then go on"),
+        told() as tell,
+    ):
+        done = restore(config, file, datetime.now(UTC), tell)
     click.echo(f"restored {config.database.file}")
     if done.aside:
         click.echo(f"the database before is {done.aside}")
@@ -137,6 +153,7 @@ def unknown_in_database(as_json: bool, feed_again: bool, config_file: Path | Non
       screen db unknown --feed-again
     """
     from worker import restore
+    from worker.cli.progress import told
     from worker.site import alone, read_site
 
     config = chosen_config(config_file).require_site()
@@ -144,9 +161,11 @@ def unknown_in_database(as_json: bool, feed_again: bool, config_file: Path | Non
         if _list_unknown(config, as_json=as_json) == 0 and not as_json:
             click.echo("the database knows every film in done/ and failed/")
         return
-    with alone(config), read_site(config) as engine:
+    words = "films moved so far are back in the inbox, the others where they were; run it again"
+    with stoppable(lambda: words), alone(config), read_site(config) as engine, told() as tell:
         found = list(restore.unknown_films(config.site, engine))
-        for unknown in found:
+        for number, unknown in enumerate(found):
+            tell("films", number, len(found), "film")
             restore.feed_again(config.site, unknown)
     click.echo(f"{len(found)} films are back in the inbox")
 

@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from worker.cli.options import chosen_config, config_option
-from worker.errors import StaleFailure
+from worker.cli.completion import complete_failure, complete_reason
+from worker.cli.options import chosen_config, config_option, stoppable
+from worker.errors import StaleFailure, advice_for
 
 if TYPE_CHECKING:
     from sqlalchemy import Engine
@@ -20,7 +21,9 @@ if TYPE_CHECKING:
     from worker.config import Config
     from worker.store.failures import Failing
 
-_reason_option = click.option("--reason", help="Only failures with this slug.")
+_reason_option = click.option(
+    "--reason", help="Only failures with this slug.", shell_complete=complete_reason
+)
 
 
 @click.group()
@@ -30,22 +33,26 @@ def failed() -> None:
 
 @failed.command("list")
 @_reason_option
+@click.option("--run", type=int, help="Only failures of this run.")
 @click.option("--all", "every", is_flag=True, help="Retried and discarded failures too.")
 @click.option("--json", "as_json", is_flag=True, help="An array of records on stdout.")
 @config_option
-def list_failed(reason: str | None, every: bool, as_json: bool, config_file: Path | None) -> None:
+def list_failed(
+    reason: str | None, run: int | None, every: bool, as_json: bool, config_file: Path | None
+) -> None:
     """List the failures that stand, oldest first.
 
     \b
     Examples:
       screen failed list
       screen failed list --reason truncated-file --json
+      screen failed list --run 12 --all
     """
     from worker.site import read_site
     from worker.store.failures import failures
 
     with read_site(chosen_config(config_file).require_site()) as engine:
-        found = failures(engine, reason=reason, every=every)
+        found = failures(engine, reason=reason, run=run, every=every)
     if as_json:
         click.echo(json.dumps([_facts(each) for each in found]))
         return
@@ -56,7 +63,7 @@ def list_failed(reason: str | None, every: bool, as_json: bool, config_file: Pat
 
 
 @failed.command("show")
-@click.argument("file")
+@click.argument("file", shell_complete=complete_failure)
 @click.option("--json", "as_json", is_flag=True, help="One JSON object on stdout.")
 @config_option
 def show_failed(file: str, as_json: bool, config_file: Path | None) -> None:
@@ -75,12 +82,12 @@ def show_failed(file: str, as_json: bool, config_file: Path | None) -> None:
     if as_json:
         click.echo(json.dumps(_facts(each)))
         return
-    for name, value in _facts(each).items():
+    for name, value in (_facts(each) | {"what_to_do": advice_for(each.reason)}).items():
         click.echo(f"{name:<14} {'–' if value is None else printable(str(value))}")
 
 
 @failed.command("retry")
-@click.argument("files", nargs=-1)
+@click.argument("files", nargs=-1, shell_complete=complete_failure)
 @click.option("--all", "every", is_flag=True, help="Every failure that stands.")
 @_reason_option
 @config_option
@@ -114,7 +121,7 @@ def retry_failed(
 
 
 @failed.command("discard")
-@click.argument("files", nargs=-1, required=True)
+@click.argument("files", nargs=-1, required=True, shell_complete=complete_failure)
 @click.option("--delete", is_flag=True, help="Delete film and sidecar in failed/ as well.")
 @click.option("--yes", is_flag=True, help="Do not ask before deleting.")
 @config_option
@@ -190,16 +197,24 @@ def _named(engine: "Engine", word: str) -> "Failing":
 
 def _each(chosen: "Sequence[Failing]", step: Any) -> None:
     """Take a step for every failure; what cannot be done is said, and the others go on."""
-    left = 0
-    for each in chosen:
-        try:
-            said = step(each)
-        except (StaleFailure, OSError) as error:
-            left += 1
-            said = error.strerror if isinstance(error, OSError) else str(error)
-            click.echo(f"screen: {each.id}: {said}", err=True)
-        else:
-            click.echo(f"{each.id}: {said}")
+    from worker.cli.progress import bar, say
+
+    left = done = 0
+    with (
+        stoppable(lambda: f"{done} of {len(chosen)} were done, as said above; run it again"),
+        bar("", len(chosen), "film") as shown,
+    ):
+        for each in chosen:
+            try:
+                said = step(each)
+            except (StaleFailure, OSError) as error:
+                left += 1
+                said = error.strerror if isinstance(error, OSError) else str(error)
+                say(f"screen: {each.id}: {said}", err=True)
+            else:
+                say(f"{each.id}: {said}")
+            done += 1
+            shown.update()
     if not chosen:
         click.echo("no failures stand")
     if left:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import click
 
+from worker.cli import style
 from worker.cli.options import chosen_config, config_option
 
 
@@ -41,6 +42,8 @@ def health(max_age: float, strict: bool, as_json: bool, config_file: Path | None
     if as_json:
         click.echo(json.dumps(asdict(found)))
     else:
-        click.echo(f"{'healthy' if found.healthy else 'NOT HEALTHY'}: {found.words}")
+        fine = style.wait if found.state == "paused" else style.good
+        mark = fine("healthy") if found.healthy else style.bad("NOT HEALTHY")
+        click.echo(f"{mark}: {found.words}")
     if not found.healthy:
         sys.exit(1)

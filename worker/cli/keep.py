@@ -5,7 +5,7 @@ from pathlib import Path
 
 import click
 
-from worker.cli.options import chosen_config, config_option
+from worker.cli.options import chosen_config, config_option, stoppable
 
 
 @click.command()
@@ -22,6 +22,7 @@ def prune(dry_run: bool, config_file: Path | None) -> None:
       screen prune --dry-run
       screen prune
     """
+    from worker.cli.progress import bar, is_shown
     from worker.marks import require_this_site
     from worker.report.site import RESULT_PAGES, write_worklist
     from worker.retention import plan
@@ -43,10 +44,16 @@ def prune(dry_run: bool, config_file: Path | None) -> None:
     try:
         require_current(engine)
         require_this_site(config.site, engine)
+        total = sum(1 for _ in plan(config, engine, now)) if is_shown() else 0
         films = reports = size = 0
-        while (done := remove(config, engine, now)).anything:
-            films, reports = films + done.films, reports + done.reports
-            size += done.freed_bytes
+        with (
+            stoppable(lambda: f"{films} films and {reports} reports are removed; run it again"),
+            bar("", total, "file") as shown,
+        ):
+            while (done := remove(config, engine, now)).anything:
+                films, reports = films + done.films, reports + done.reports
+                size += done.freed_bytes
+                shown.update(done.films + done.reports)
         if reports:
             write_worklist(config.site, engine, now, at_most=RESULT_PAGES)
     finally:

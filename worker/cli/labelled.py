@@ -35,10 +35,14 @@ def score(
 ) -> "list[Scored]":
     """Screen labelled films, in their order."""
     from worker.classify import classify
+    from worker.cli.progress import bar
     from worker.evaluate.sample import Scored
 
     paths = (film.path for film in films)
     found = classify(screener, paths, config.batch.size, config.decode.max_file_mb)
-    return [
-        Scored(one.record, film.label, film.group) for film, one in zip(films, found, strict=True)
-    ]
+    scored = []
+    with bar("", len(films), "film") as shown:
+        for film, one in zip(films, found, strict=True):
+            scored.append(Scored(one.record, film.label, film.group))
+            shown.update()
+    return scored

@@ -1,5 +1,6 @@
 """`screen`: the group of commands, and the one place where errors become exit codes."""
 
+import errno
 import importlib
 import sys
 from pathlib import Path
@@ -7,6 +8,8 @@ from pathlib import Path
 import click
 
 from worker import __version__, logs
+from worker.cli import style
+from worker.cli.options import Stopped
 from worker.errors import ScreenError
 from worker.report.text import printable
 
@@ -17,7 +20,7 @@ _COMMANDS = {
     "classify": "worker.cli.films",
     "evaluate": "worker.cli.films",
     "serve": "worker.cli.serve",
-    "query": "worker.cli.results",
+    "query": "worker.cli.query",
     "status": "worker.cli.status",
     "report": "worker.cli.results",
     "failed": "worker.cli.failed",
@@ -27,6 +30,18 @@ _COMMANDS = {
     "train": "worker.cli.train",
     "db": "worker.cli.database",
     "doctor": "worker.cli.site",
+    "completion": "worker.cli.completion",
+}
+
+_RIGHTS = "run it as the account that owns the site, or check the rights"
+_ROOM = "make room on that disk, then run it again; no film is lost"
+_HINTS = {
+    errno.EACCES: _RIGHTS,
+    errno.EPERM: _RIGHTS,
+    errno.ENOSPC: _ROOM,
+    errno.EDQUOT: _ROOM,
+    errno.EROFS: "that disk is mounted read-only: mount it for writing, or look why it is not",
+    errno.EIO: "the disk or the share fails: look at it first, no film is touched meanwhile",
 }
 
 
@@ -44,6 +59,16 @@ class _Lazy(click.Group):
             return None
         command: click.Command = getattr(importlib.import_module(module), cmd_name)
         return command
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Find a command; of a name that is none, say which are like it."""
+        try:
+            return super().resolve_command(ctx, args)
+        except click.NoSuchCommand as error:
+            name = error.command_name
+            raise click.NoSuchCommand(name, possibilities=_COMMANDS, ctx=ctx) from error
 
 
 @click.command(
@@ -65,7 +90,7 @@ def cli(ctx: click.Context, config: Path | None) -> None:
       screen watch                 (in another terminal: cp films/*.dcm inbox/)
       screen report --open
     """
-    ctx.obj = config
+    ctx.obj, ctx.color = config, style.chosen()
     logs.set_up()  # as text, until the configuration is read: `chosen_config`
 
 
@@ -81,15 +106,18 @@ def main() -> None:
         hint = f" See '{asked.command_path} --help'." if asked else ""
         _say(f"{error.format_message().rstrip('.')}.{hint}")
         code = error.exit_code
-    except click.Abort:
-        click.echo("stopped", err=True)
+    except (click.Abort, KeyboardInterrupt) as error:
+        if isinstance(error, Stopped) and sys.stderr.isatty():
+            click.echo(err=True)  # the terminal has written ^C
+        _say(f"stopped: {error}" if str(error) else "stopped")
         code = 130
     except ScreenError as error:
         _say(str(error))
         code = error.exit_code
     except OSError as error:
         where = f": {error.filename}" if error.filename else ""
-        _say(f"{error.strerror or error}{where}")
+        hint = _HINTS.get(error.errno or 0, "")
+        _say(f"{error.strerror or error}{where}{hint and f': {hint}'}")
         code = 1
     except Exception as error:
         code = _model_error(error)

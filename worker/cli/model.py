@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from worker.cli.completion import complete_model
 from worker.cli.options import chosen_config, config_option
 from worker.cli.threshold import threshold
 from worker.cli.train import adopt
@@ -37,7 +38,8 @@ def list_models(config_file: Path | None) -> None:
       screen models list
     """
     from models.errors import UnknownModel
-    from models.registry import SHIPPED, find_model, shipped_names
+    from models.names import SHIPPED, shipped_names
+    from models.registry import find_model
 
     config = chosen_config(config_file)
     folders = {SHIPPED / name: "" for name in shipped_names()}
@@ -80,7 +82,7 @@ def _constants(decision: "DecisionConstants") -> str:
 
 
 @models.command()
-@click.argument("names", nargs=-1)
+@click.argument("names", nargs=-1, shell_complete=complete_model)
 def verify(names: tuple[str, ...]) -> None:
     """Check weights against their cards and load them; all shipped models unless NAMES are given.
 
@@ -89,7 +91,8 @@ def verify(names: tuple[str, ...]) -> None:
       screen models verify
       screen models verify default path/to/my-model
     """
-    from models.registry import find_model, load_model, shipped_names
+    from models.names import shipped_names
+    from models.registry import find_model, load_model
 
     for name in names or shipped_names():
         model = load_model(find_model(name))

@@ -1,6 +1,7 @@
 """What several commands share."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,6 +11,14 @@ if TYPE_CHECKING:
     from worker.config import Config
 
 EXISTING = click.Path(exists=True, path_type=Path)
+OUTPUT = click.Path(dir_okay=False, writable=True, path_type=Path)
+
+
+def require_folders(*outputs: Path | None) -> None:
+    """Raise UsageError for a file that cannot be written, before the work for it is done."""
+    for output in outputs:
+        if output is not None and not output.absolute().parent.is_dir():
+            raise click.UsageError(f"cannot write {output}: there is no folder {output.parent}")
 
 
 class Unlisted:
@@ -20,9 +29,24 @@ class Unlisted:
 
     def __call__(self, error: OSError) -> None:
         """Note one; the walk goes on."""
+        from worker.cli.progress import say
+
         if error.filename not in self.folders:
             self.folders.add(error.filename)
-            click.echo(f"screen: cannot list {error.filename!r}: {error.strerror}", err=True)
+            say(f"screen: cannot list {error.filename!r}: {error.strerror}", err=True)
+
+
+class Stopped(click.Abort):
+    """Ctrl-C, with what was finished and how to go on."""
+
+
+@contextmanager
+def stoppable(words: Callable[[], str]) -> Iterator[None]:
+    """Let Ctrl-C end the command with these words; stands around all that must end in order."""
+    try:
+        yield
+    except KeyboardInterrupt as error:
+        raise Stopped(words()) from error
 
 
 def config_option(command: Callable[..., Any]) -> Callable[..., Any]:

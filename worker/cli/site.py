@@ -5,6 +5,7 @@ from pathlib import Path
 
 import click
 
+from worker.cli import style
 from worker.cli.options import chosen_config, config_option
 
 
@@ -42,7 +43,8 @@ def doctor(config_file: Path | None) -> None:
 
     findings = list(examine(chosen_config(config_file)))
     for finding in findings:
-        click.echo(f"{'ok   ' if finding.ok else 'WRONG'} {finding.what}: {finding.found}")
+        mark = style.good("ok", 5) if finding.ok else style.bad("WRONG", 5)
+        click.echo(f"{mark} {finding.what}: {finding.found}")
         if finding.mend:
             click.echo(f"      → {finding.mend}")
     if not all(finding.ok for finding in findings):

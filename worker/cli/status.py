@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from worker.cli import style
 from worker.cli.options import chosen_config, config_option
 
 if TYPE_CHECKING:
@@ -44,14 +45,15 @@ def _site(config: "Config") -> Iterator[str]:
 
     pid = holder(config)
     yield f"site     {config.root}"
-    yield f"worker   {f'process {pid}' if pid else 'none is running'}"
+    yield f"worker   {f'process {pid}' if pid else style.wait('none is running')}"
     pulse = read_pulse(pulse_file(config.database.file))
     if pid and pulse and pulse.pid == pid:
-        yield f"state    {judge(pulse, time.monotonic(), _HANGS_AFTER_S).words}"
-    found = survey(config.site.inbox)
-    left = ", ".join(f"{count} of kind {kind}" for kind, count in sorted(found.left_alone.items()))
-    unreadable = f"; {found.unreadable} entries cannot be read" if found.unreadable else ""
-    yield f"inbox    {found.files} files{f'; left alone: {left}' if left else ''}{unreadable}"
+        found = judge(pulse, time.monotonic(), _HANGS_AFTER_S, strict=True)
+        yield f"state    {found.words if found.healthy else style.bad(found.words)}"
+    there = survey(config.site.inbox)
+    left = ", ".join(f"{count} of kind {kind}" for kind, count in sorted(there.left_alone.items()))
+    unreadable = f"; {there.unreadable} entries cannot be read" if there.unreadable else ""
+    yield f"inbox    {there.files} files{f'; left alone: {left}' if left else ''}{unreadable}"
 
 
 def _backlog(engine: "Engine") -> Iterator[str]:

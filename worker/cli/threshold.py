@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import click
 
 from worker.cli.labelled import labelled_films, labels_option, score
-from worker.cli.options import chosen_config, config_option
+from worker.cli.options import chosen_config, config_option, stoppable
 from worker.errors import UsageError
 
 if TYPE_CHECKING:
@@ -92,7 +92,10 @@ def _choose(
     from worker.screening import Screener
 
     films = labelled_films(folder, labels, card.labels)
-    with closing(Screener(config)) as screener:
+    with (
+        stoppable(lambda: "nothing was stored, the threshold is as it was"),
+        closing(Screener(config)) as screener,
+    ):
         point = choose(score(screener, films, config), card.decision, target, labels=card.labels)
     entry = _entry(card, point, target)
     for line in _lines(entry, card):

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from worker.cli.options import EXISTING
+from worker.cli.options import EXISTING, stoppable
 
 if TYPE_CHECKING:
     from models.cards import Card
@@ -101,11 +101,15 @@ def train(
     """
     from dataclasses import replace
 
+    from worker.cli.progress import told
     from worker.train.run import train as run_training
 
     changes = {"start": start, "epochs": epochs, "learning_rate": learning_rate, "seed": seed}
     request = replace(_request(folders, model, changes, checkpoints), audit=audit)
-    _said(run_training(request, _say), request)
+    kept = "each finished epoch is kept: the same command goes on after it"
+    with stoppable(lambda: kept), told() as tell:
+        card = run_training(request, _say, tell)
+    _said(card, request)
 
 
 @click.command()
@@ -149,6 +153,7 @@ def adopt(
     """
     from dataclasses import replace
 
+    from worker.cli.progress import told
     from worker.train.adopt import adopt as run_adoption
 
     low, high = percentiles
@@ -158,7 +163,9 @@ def adopt(
     }
     recipes = tuple(replace(recipe, start="elsewhere", **given) for recipe in request.recipes)
     request = replace(request, recipes=recipes)
-    _said(run_adoption(request, weights, _say), request)
+    with stoppable(lambda: "no model was written; the same command begins anew"), told() as tell:
+        card = run_adoption(request, weights, _say, tell)
+    _said(card, request)
 
 
 def _request(
@@ -197,7 +204,9 @@ def _request(
 
 
 def _say(line: str) -> None:
-    click.echo(line, err=True)
+    from worker.cli.progress import say
+
+    say(line, err=True)
 
 
 def _said(card: "Card", request: "TrainingRequest") -> None:

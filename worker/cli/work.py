@@ -4,14 +4,14 @@ import logging
 import signal
 import sys
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, nullcontext
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from worker.cli.options import EXISTING, Unlisted, chosen_config, config_option
+from worker.cli.options import EXISTING, Stopped, Unlisted, chosen_config, config_option, stoppable
 from worker.errors import ScreenError
 
 if TYPE_CHECKING:
@@ -19,7 +19,9 @@ if TYPE_CHECKING:
 
     from worker.config import Config
     from worker.screening import Screener
+    from worker.store.outcomes import Outcome
 
+_SAME_AGAIN = "nothing is lost: the same command goes on where this one stopped"
 
 log = logging.getLogger(__name__)
 
@@ -84,6 +86,7 @@ def watch(once: bool, config_file: Path | None) -> None:
       screen watch
       screen watch --once --config clinic/config.toml
     """
+    from worker.cli.progress import Counted, bar
     from worker.daemon import Daemon
     from worker.heartbeat import Heartbeat, pulse_file
     from worker.marks import require_this_site
@@ -95,9 +98,11 @@ def watch(once: bool, config_file: Path | None) -> None:
 
     config = chosen_config(config_file)
     with (
+        stoppable(lambda: _SAME_AGAIN),
         hold_site(config) as engine,
         closing(Screener(config)) as screener,
         _run(engine, config, screener, "watch", "inbox") as (run_id, model_id),
+        bar("", _there(config, engine) if once else 0, "film") if once else nullcontext() as shown,
     ):
         check = require_this_site(config.site, engine)
         pulse = Heartbeat(
@@ -123,12 +128,19 @@ def watch(once: bool, config_file: Path | None) -> None:
             run_id=run_id,
             model_id=model_id,
             check=check,
-            pulse=pulse,
+            pulse=Counted(pulse, shown) if shown else pulse,
         )
+        caught: list[int] = []
+
+        def stop(number: int, _frame: object) -> None:
+            caught.append(number)
+            daemon.stop()
+
         for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, lambda _signal, _frame: daemon.stop())
+            signal.signal(number, stop)
         if not once:
             daemon.run()
+            log.info("stopped; what is not finished waits in inbox/ and work/")
             return
         look = daemon.drain()
         failed = counts_by_decision(engine, run_id)["failed"]
@@ -136,11 +148,28 @@ def watch(once: bool, config_file: Path | None) -> None:
     for why, paths in left.items():
         for path in paths:
             click.echo(f"screen: left in the inbox, {why}: {str(path)!r}", err=True)
+    if signal.SIGINT in caught:
+        raise Stopped(_SAME_AGAIN)
     if daemon.stopped:
         click.echo("screen: stopped before the inbox was empty: run it again", err=True)
         sys.exit(1)
+    if failed:
+        _say_failed(failed)
     if failed or any(left.values()):
         sys.exit(3)
+
+
+def _there(config: "Config", engine: "Engine") -> int:
+    """How many files wait, in the inbox and in work/."""
+    from worker.intake.scan import survey
+    from worker.store.queries import waiting_files_count
+
+    return survey(config.site.inbox).files + waiting_files_count(engine, inbox=True)
+
+
+def _say_failed(count: int) -> None:
+    say = f"screen: {count} files could not be screened, and are kept: 'screen failed list'"
+    click.echo(say, err=True)
 
 
 @click.command()
@@ -163,7 +192,8 @@ def backfill(
       screen backfill /archive
     """
     from worker.backfill import backfill as run_backfill
-    from worker.cli.progress import Progress
+    from worker.cli.progress import bar
+    from worker.cli.tally import Tally
     from worker.folders import display_name
     from worker.intake.archive import archive_files, count_files
     from worker.marks import require_this_site
@@ -186,15 +216,28 @@ def backfill(
     if dry_run:
         click.echo(f"{total} files to look at; nothing was done")
         return
+    tally: Tally | None = None
+
+    def stopped() -> str:
+        return f"{tally.files if tally else 0} files were finished, {_SAME_AGAIN}"
+
     with (
+        stoppable(stopped),
         hold_site(config) as engine,
         closing(Screener(config)) as screener,
         _run(engine, config, screener, "backfill", ", ".join(map(display_name, paths))) as (
             run_id,
             model_id,
         ),
-        closing(Progress(total, screener.card.labels)) as progress,
+        bar("", total, "film", leave=True) as shown,
     ):
+        tally = Tally(screener.card.labels)
+
+        def advance(files: int, outcomes: "list[Outcome]") -> None:
+            tally.add(files, outcomes)
+            shown.set_postfix_str(tally.short(), refresh=False)
+            shown.update(files)
+
         check = require_this_site(config.site, engine)
         tidy(config.site, engine, patient_names=config.report.patient_names)
         files = (found for path in paths for found in archive_files(path, unlisted))
@@ -206,12 +249,14 @@ def backfill(
             model_id=model_id,
             batch_size=config.batch.size,
             limit=limit,
-            advance=progress.advance,
+            advance=advance,
         )
         settle_pages(config.site, engine)
         sources = [display_name(path.resolve()) for path in paths]
         failed = standing_failures(engine, sources, model_id)
-    click.echo(progress.summary())
+    click.echo(tally)
     click.echo(f"report: {config.site.reports / INDEX}")
+    if failed:
+        _say_failed(failed)
     if failed or unlisted.folders:
         sys.exit(3)

@@ -5,11 +5,11 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import NDArray
 
-from worker.evaluate import chart
-from worker.evaluate.chart import Figure, Frame, figure
 from worker.evaluate.metrics import Confusion
 from worker.evaluate.sample import Sample
 from worker.records import Labels
+from worker.report import chart
+from worker.report.chart import Figure, Frame, figure
 
 _BINS = 25
 _FIFTHS = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)

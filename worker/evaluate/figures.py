@@ -8,11 +8,12 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import NDArray
 
-from worker.evaluate import chart, counts, curves
+from worker.evaluate import counts, curves
 from worker.evaluate.calibration import Bins, reliability
-from worker.evaluate.chart import Figure, Frame, figure
 from worker.evaluate.metrics import Evaluation, Metrics
 from worker.evaluate.sample import Sample
+from worker.report import chart
+from worker.report.chart import Figure, Frame, figure
 
 _FIFTHS = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)
 _PLOT = Frame(left=58, top=14, width=348, height=290)

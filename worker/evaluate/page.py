@@ -60,11 +60,13 @@ def evaluation_page(
     source: str,
     band: tuple[float, float] | None,
     chosen_on: str,
+    remark: str = "",
 ) -> str:
     """Render the page of one evaluation of `scored`; it loads nothing and can be mailed as it is.
 
     `source` names the labelled films, `band` is the abstention band of the score, `chosen_on`
-    the films that band and threshold were chosen on.
+    the films that band and threshold were chosen on. `remark` says what is
+    special about the labels.
     """
     films = sample(decoded(scored), evaluation.forced.threshold, evaluation.forced.labels)
     return render(
@@ -81,6 +83,7 @@ def evaluation_page(
         wrong_total=evaluation.forced.confusion.fp + evaluation.forced.confusion.fn,
         certain=evaluation.forced.looks_too_certain,
         source=source,
+        remark=remark,
         band=band,
         chosen_on=chosen_on,
         percent=percent,

@@ -8,6 +8,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from worker.assets import asset
+from worker.errors import advice_for
 from worker.report import text, wording
 
 _STYLE = "style.css"
@@ -61,8 +62,11 @@ def _environment() -> Environment:
         lstrip_blocks=True,
     )
     environment.filters |= {
+        "advice": advice_for,
+        "duration": text.duration,
         "filename": text.filename,
         "folder": text.folder,
+        "iso": text.iso,
         "score": text.score,
         "sentence": text.sentence,
         "short": text.short,

@@ -8,9 +8,10 @@ from typing import Any
 from markupsafe import Markup
 
 from worker.records import Decision, role_of
-from worker.report import overlay, text, wording, worklist
+from worker.report import histogram, overlay, text, wording, worklist
 from worker.report.environment import data_uri, render
 from worker.report.view import FilmView, ModelFacts, RunView, WorklistRow
+from worker.store.runs import Spread
 from worker.store.worklist import Counts
 
 
@@ -60,17 +61,28 @@ def worklist_pages(
     model: ModelFacts | None,
     generated_at: datetime,
     counts: Counts | None = None,
+    spread: Spread | None = None,
 ) -> dict[str, str]:
     """Render the worklist: file name below reports/ → page, `index.html` first.
 
     `rows` hold every file fed in, failures and duplicates too, in any order. `model` is the one
     in use; rows that another answered say so. `None` when no model was loaded yet. `counts` are
-    those of all results where `rows` hold only the most urgent.
+    those of all results where `rows` hold only the most urgent. `spread` counts the films that
+    `model` answered by decision and score.
     """
     pages = worklist.pages(rows, counts=counts)
+    tiles = worklist.tiles(pages, counts)
+    sides = histogram.by_role(spread or {}, model.labels) if model else {}
+    drawn = None
+    if model and sides:
+        drawn = histogram.scores(sides, model.threshold, model.indeterminate, model.labels)
     shared: dict[str, Any] = {
         "pages": pages,
-        "tiles": worklist.tiles(pages, counts),
+        "tiles": tiles,
+        "scores": drawn,
+        "unscored": worklist.unscored(tiles, sides),
+        "newest": worklist.newest(rows),
+        "reviews": any(row.verdict for row in rows),
         "total": len(rows),
         "counts": counts,
         "duplicates": sum(row.status == "duplicate" for row in rows),

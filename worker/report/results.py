@@ -50,6 +50,8 @@ def row_of(result: Result) -> WorklistRow:
         at=result.finished_at,
         removed_at=result.page_removed_at,
         resolution=result.resolution,
+        file_id=result.file_id,
+        verdict=result.verdict,
     )
 
 
@@ -95,6 +97,7 @@ def results_page(page: List, rows: Sequence[WorklistRow], generated_at: datetime
         scripts=("worklist.js",),
         entries=entries,
         groups=groups_of(entries),
+        reviews=any(row.verdict for row in rows),
         first=first,
         last=first + LIST_FILES - 1,
         model=None,

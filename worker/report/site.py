@@ -19,11 +19,14 @@ from worker.marks import require_this_site
 from worker.report.pages import film_page, worklist_pages
 from worker.report.results import FOLDER as RESULTS
 from worker.report.results import remove_results, row_of, write_results
+from worker.report.runs import FOLDER as RUNS
+from worker.report.runs import missing_runs, write_run, write_runs
 from worker.report.view import FilmView, ModelFacts, RunView
 from worker.report.worklist import fair_shares
 from worker.store import queries
 from worker.store.lists import lists
 from worker.store.mark import keep_pages_safe, pages_safe
+from worker.store.runs import score_spread
 from worker.store.worklist import (
     has_more_results,
     most_urgent,
@@ -98,7 +101,7 @@ def _write_page(site: Site, view: FilmView, *, sync: bool) -> None:
 
 def report_folders(site: Site) -> list[Path]:
     """reports/ and the folders below it; not all need to be there."""
-    return [site.reports, *(site.reports / name for name in (PAGES, PICTURES, RESULTS))]
+    return [site.reports, *(site.reports / name for name in (PAGES, PICTURES, RESULTS, RUNS))]
 
 
 def make_folders(site: Site) -> None:
@@ -230,16 +233,30 @@ def write_worklist(
     """Render the worklist from the database; return the page to open.
 
     Up to `WORKLIST_ROWS` results stand in it. Of more it holds the most urgent, and all stand below
-    `reports/results/`, where those pages are written that changed, `at_most` of them. Pages that no
-    longer exist are removed. Raises ShareGone when reports/ is not the folder that was marked.
+    `reports/results/`, where those pages are written that changed, `at_most` of them; so those of
+    runs, below `reports/runs/`. Pages that no longer exist are removed. Raises ShareGone when
+    reports/ is not the folder that was marked.
     """
     with _alone(site):
         return _write_worklist(site, engine, now, at_most)
 
 
-def results_due(site: Site, engine: Engine) -> bool:
-    """Whether pages below `reports/results/` are still to be written, at a site that has them."""
-    return (site.reports / RESULTS).is_dir() and any(each.due for each in lists(engine))
+def pages_due(site: Site, engine: Engine) -> bool:
+    """Whether pages of runs, or of results at a site that has them, are still to be written."""
+    has_results = (site.reports / RESULTS).is_dir()
+    due = has_results and any(each.due for each in lists(engine))
+    return due or bool(missing_runs(site, engine))
+
+
+def render_runs(site: Site, engine: Engine, now: datetime, run: int | None = None) -> None:
+    """Render the pages of all runs, or of one, again. Raises ShareGone as `write_worklist` does."""
+    runs = queries.runs(engine)
+    require_this_site(site, engine)
+    make_folder(site, site.reports / RUNS)
+    for each in runs:
+        if run in (None, each.run):
+            with _alone(site):  # one by one: a daemon writes its worklist between
+                write_run(site, engine, each, now)
 
 
 @contextmanager
@@ -260,9 +277,14 @@ def _write_worklist(site: Site, engine: Engine, now: datetime, at_most: int | No
     counts = worklist_counts(engine) if is_long else None
     shares = fair_shares(counts.films, WORKLIST_ROWS) if counts else {}
     chosen = most_urgent(engine, shares) if counts else worklist_results(engine)
-    runs = [_run_view(run) for run in queries.runs(engine, _RUNS_SHOWN)]
-    pages = worklist_pages([row_of(each) for each in chosen], runs, model, now, counts)
+    summaries = queries.runs(engine, _RUNS_SHOWN)
+    runs = [_run_view(run) for run in summaries]
+    spread = score_spread(engine, card) if card else None
+    rows = [row_of(each) for each in chosen]
+    pages = worklist_pages(rows, runs, model, now, counts, spread)
     require_this_site(site, engine)  # only now: rendering takes its time, and the share may go
+    make_folder(site, site.reports / RUNS)
+    write_runs(site, engine, now, summaries, at_most)
     if is_long:
         make_folder(site, site.reports / RESULTS)
         write_results(site, engine, now, at_most)

@@ -35,8 +35,23 @@ def score(value: float) -> str:
 
 def utc(time: datetime) -> str:
     """A time to the second in UTC; a naive one is UTC already (as databases give it back)."""
-    aware = time.replace(tzinfo=UTC) if time.tzinfo is None else time.astimezone(UTC)
-    return f"{aware:%Y-%m-%d %H:%M:%S} UTC"
+    return f"{_aware(time):%Y-%m-%d %H:%M:%S} UTC"
+
+
+def iso(time: datetime) -> str:
+    """A time for programs, in UTC; a naive one is UTC already."""
+    return _aware(time).isoformat()
+
+
+def duration(seconds: float) -> str:
+    """A length of time in its two largest units."""
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    if minutes < 60:
+        return f"{minutes} min {rest} s"
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes} min" if hours < 24 else f"{hours // 24} d {hours % 24} h"
 
 
 def filename(path: str) -> str:
@@ -68,6 +83,10 @@ def sentence(phrase: str) -> str:
     """A phrase as a sentence, with its capital and its full stop."""
     whole = phrase[:1].upper() + phrase[1:]
     return whole if not whole or whole.endswith((".", "!", "?")) else f"{whole}."
+
+
+def _aware(time: datetime) -> datetime:
+    return time.replace(tzinfo=UTC) if time.tzinfo is None else time.astimezone(UTC)
 
 
 def _escape(char: str) -> str:

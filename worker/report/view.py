@@ -75,7 +75,8 @@ class WorklistRow:
 
     `labels` are the words of its model. `status` is `screened`, `duplicate` or `failed`; `page` is
     below reports/, `None` for failures; `removed_at` says when retention removed it. `resolution`
-    says what an operator decided about a failure.
+    says what an operator decided about a failure, `verdict` what a reader said of the answer.
+    `file_id` is its number in the database.
     """
 
     record: Record
@@ -86,6 +87,8 @@ class WorklistRow:
     at: datetime
     removed_at: datetime | None = None
     resolution: str | None = None
+    file_id: int = 0
+    verdict: str | None = None
 
 
 @dataclass(frozen=True)

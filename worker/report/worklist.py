@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from datetime import datetime
 from itertools import groupby
 
 from worker.records import Role, role_of
@@ -49,10 +50,18 @@ class Tile:
 
 
 @dataclass(frozen=True)
+class Newest:
+    """Until when, and up to which file, results stand in a list."""
+
+    at: datetime
+    file_id: int
+
+
+@dataclass(frozen=True)
 class WorklistPage:
     """One page: its file name, the numbers of its first and last row, and its sections.
 
-    `groups` are those of the whole worklist, in their order.
+    `groups` are those of the whole worklist, in their order. `newest` is `None` without rows.
     """
 
     name: str
@@ -60,6 +69,19 @@ class WorklistPage:
     last: int
     groups: tuple[Group, ...]
     sections: tuple[Section, ...]
+
+    @property
+    def newest(self) -> Newest | None:
+        """The newest of its rows."""
+        return newest(entry.row for section in self.sections for entry in section.entries)
+
+
+def newest(rows: Iterable[WorklistRow]) -> Newest | None:
+    """The newest of some rows, by the clock and by number: the clock may have jumped."""
+    marks = [(row.at, row.file_id) for row in rows]
+    if not marks:
+        return None
+    return Newest(*map(max, zip(*marks, strict=True)))
 
 
 def slug_of(row: WorklistRow) -> str:
@@ -121,6 +143,13 @@ def tiles(all_pages: Sequence[WorklistPage], counted: Counts | None = None) -> t
     return tuple(
         Tile(group, counts[group.slug], starts.get(group.slug)) for group in all_pages[0].groups
     )
+
+
+def unscored(all_tiles: Sequence[Tile], drawn: Mapping[str, Sequence[int]]) -> dict[str, int]:
+    """How many films a histogram of these counts by role leaves out: `others` by other weights."""
+    films = {tile.group.slug: tile.count for tile in all_tiles}
+    others = sum(films[role] - sum(drawn.get(role, ())) for role in _SCORED)
+    return {"refused": films[Role.REFUSED], "failed": films["failed"], "others": max(others, 0)}
 
 
 def _urgency(row: WorklistRow) -> tuple[int, float]:

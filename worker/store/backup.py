@@ -1,7 +1,6 @@
 """Copies of the database: made while a worker runs, and checked before one takes its place."""
 
 import os
-import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,15 +15,18 @@ from worker.config import Database
 from worker.errors import StoreError
 from worker.filesystem import move_new, sync_folder
 from worker.intake.found import INBOX
+from worker.progress import Tell, nobody
 from worker.store.database import integrity_problems, open_database, revisions, upgrade
 from worker.store.lists import mark_all_due
 from worker.store.mark import mark_pages_unsafe
 from worker.store.tables import File
 
 _PREFIX = ".screen-copy-"
+_STEP_PAGES = 1024  # 4 MiB
+_PIECE_BYTES = 1 << 22
 
 
-def back_up(engine: Engine, target: Path, *, overwrite: bool = False) -> None:
+def back_up(engine: Engine, target: Path, *, overwrite: bool = False, tell: Tell = nobody) -> None:
     """Copy the database to a file of its own, 0600, beside a running worker; whole or not at all.
 
     It is made and checked on the database's own disk, so that `target` may lie on a share. Raises
@@ -33,17 +35,17 @@ def back_up(engine: Engine, target: Path, *, overwrite: bool = False) -> None:
     beside = Path(str(engine.url.database)).parent
     _sweep(beside)
     with _temporary(beside) as copy:
-        _copy(engine, copy)
-        _require_sound(copy, "the database is damaged, its copy was not kept")
+        _copy(engine, copy, tell)
+        _require_sound(copy, "the database is damaged, its copy was not kept", tell)
         with _temporary(target.parent) as delivered:
-            shutil.copyfile(copy, delivered)
+            _copy_file(copy, delivered, tell)
             _sync(delivered)
             (os.replace if overwrite else move_new)(delivered, target)
             sync_folder(target.parent)
 
 
 @contextmanager
-def restorable(source: Path, settings: Database) -> Iterator[Path]:
+def restorable(source: Path, settings: Database, tell: Tell = nobody) -> Iterator[Path]:
     """A checked copy of a backup, beside the database that it is to replace, in today's schema.
 
     Raises StoreError when it is no database of Screen, is damaged, or of a newer program.
@@ -54,8 +56,8 @@ def restorable(source: Path, settings: Database) -> Iterator[Path]:
     with _temporary(settings.file.parent) as copy:
         for rest in ("", "-wal"):  # somebody may have copied a database in use, with its log
             if Path(f"{source}{rest}").is_file():
-                shutil.copyfile(f"{source}{rest}", f"{copy}{rest}")
-        _require_sound(copy, f"{source} is damaged or no database: take another backup")
+                _copy_file(Path(f"{source}{rest}"), Path(f"{copy}{rest}"), tell)
+        _require_sound(copy, f"{source} is damaged or no database: take another backup", tell)
         engine = open_database(settings.model_copy(update={"url": f"sqlite:///{copy}"}))
         try:
             if revisions(engine)[0] is None:
@@ -113,25 +115,47 @@ def close_up(file: Path) -> bool:
     return True
 
 
-def _copy(engine: Engine, target: Path) -> None:
-    """Copy in one step of SQLite's backup API: one reader, which blocks no writer in WAL mode."""
+def _copy(engine: Engine, target: Path, tell: Tell) -> None:
+    """Copy with SQLite's backup API: one reader, which blocks no writer in WAL mode.
+
+    The reader's transaction is held throughout: else a writer between two steps would make SQLite
+    begin again (sqlite.org/backup.html), for ever beside a busy worker.
+    """
     into = _private(target)
     source, sink = engine.raw_connection(), into.raw_connection()
+    driver: Any = source.driver_connection
     try:
-        source.driver_connection.backup(sink.driver_connection)  # type: ignore[union-attr]
+        driver.execute("BEGIN")
+        (page_bytes,) = driver.execute("PRAGMA page_size").fetchone()
+        driver.execute("SELECT count(*) FROM sqlite_master").fetchone()  # the snapshot is of now
+
+        def copied(_status: int, remaining: int, total: int) -> None:
+            tell("copying the database", (total - remaining) * page_bytes, total * page_bytes, "B")
+
+        driver.backup(sink.driver_connection, pages=_STEP_PAGES, progress=copied)
     except Exception as error:  # the driver's own types, which only SQLAlchemy may import here
         raise StoreError(f"the database could not be copied: {error}") from error
     finally:
+        driver.rollback()
         sink.close()
         source.close()
         into.dispose()
     close_up(target)
 
 
-def _require_sound(path: Path, otherwise: str) -> None:
+def _copy_file(source: Path, target: Path, tell: Tell) -> None:
+    size, done = source.stat().st_size, 0
+    with source.open("rb") as reader, target.open("wb") as writer:
+        while piece := reader.read(_PIECE_BYTES):
+            writer.write(piece)
+            done += len(piece)
+            tell(f"copying to {target.parent}", done, size, "B")
+
+
+def _require_sound(path: Path, otherwise: str, tell: Tell) -> None:
     engine = _private(path)
     try:
-        problems = integrity_problems(engine)
+        problems = integrity_problems(engine, tell)
     except DatabaseError as error:
         raise StoreError(f"{otherwise} ({error.orig})") from error
     finally:

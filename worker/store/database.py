@@ -3,6 +3,7 @@
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,19 @@ from worker.assets import asset
 from worker.config import Database
 from worker.errors import ConfigError, NetworkFilesystem, StoreError
 from worker.filesystem import is_network
+from worker.progress import Tell, nobody
+
+_OTHERWISE = "See 'screen db check'; what it held before it holds still"
+_DAMAGED = "Stop the worker, keep the file, and put a backup in its place: 'screen db restore FILE'"
+_HINTS = {
+    "SQLITE_BUSY": "Another program holds it: close that, then run this again; no film is lost",
+    "SQLITE_FULL": "Make room on its disk, then run this again; what it held before it holds still",
+    "SQLITE_READONLY": "This account may not write it: check the rights of the file and its folder",
+    "SQLITE_CANTOPEN": "Check that file and folder are there, and the rights of this account",
+    "SQLITE_CORRUPT": _DAMAGED,
+    "SQLITE_NOTADB": _DAMAGED,
+}
+_STEPS_TOLD = 100_000  # of SQLite's virtual machine: some milliseconds
 
 
 def open_database(settings: Database, *, create: bool = False, read_only: bool = False) -> Engine:
@@ -57,7 +71,8 @@ def _check_place(file: Path, create: bool) -> None:
         os.close(os.open(file, os.O_CREAT | os.O_RDWR, 0o600))
     if not file.exists():
         raise StoreError(
-            f"there is no database {file}: run 'screen init DIR' or 'screen db upgrade'"
+            f"there is no database {file}: put a backup in its place with 'screen db restore "
+            "FILE', or make an empty one with 'screen db upgrade'; films are where they were"
         )
 
 
@@ -79,10 +94,14 @@ def _explain_error(context: ExceptionContext) -> None:
     """
     error = context.sqlalchemy_exception
     if isinstance(error, OperationalError) or type(error) is DatabaseError:
-        raise StoreError(
-            f"the database refused: {context.original_exception}. If another program holds it, "
-            "close that; see also 'screen db check'"
-        ) from context.original_exception
+        raise refusal(context.original_exception) from context.original_exception
+
+
+def refusal(error: BaseException | None) -> StoreError:
+    """The database refused, whatever it was asked: what it said, and what to do."""
+    name = getattr(error, "sqlite_errorname", "")
+    hint = next((hint for kind, hint in _HINTS.items() if name.startswith(kind)), _OTHERWISE)
+    return StoreError(f"the database refused: {error}. {hint}")
 
 
 def _begin_immediate(connection: Connection) -> None:
@@ -140,13 +159,33 @@ def require_current(engine: Engine) -> None:
         )
 
 
-def integrity_problems(engine: Engine) -> list[str]:
+def integrity_problems(engine: Engine, tell: Tell = nobody) -> list[str]:
     """What SQLite's own checks find wrong with the file; empty when all is well."""
-    with engine.connect() as connection:
+    with engine.connect() as connection, _told(connection, tell):
         found = [row[0] for row in connection.exec_driver_sql("PRAGMA integrity_check")]
         orphans = connection.exec_driver_sql("PRAGMA foreign_key_check").fetchall()
     problems = [line for line in found if line != "ok"]
     return problems + [f"row {row[1]} of {row[0]} points at nothing in {row[2]}" for row in orphans]
+
+
+@contextmanager
+def _told(connection: Connection, tell: Tell) -> Iterator[None]:
+    """Say now and then that SQLite is at work. Raises KeyboardInterrupt when it is stopped.
+
+    The driver only knows that its handler failed: by Ctrl-C, for nothing else ends there.
+    """
+    driver: Any = connection.connection.driver_connection
+    steps = count()
+    what = "checking the database"
+    driver.set_progress_handler(lambda: tell(what, next(steps), 0, ""), _STEPS_TOLD)
+    try:
+        yield
+    except (StoreError, OperationalError) as error:
+        if getattr(error.__cause__, "sqlite_errorname", "") == "SQLITE_INTERRUPT":
+            raise KeyboardInterrupt from error
+        raise
+    finally:
+        driver.set_progress_handler(None, 0)
 
 
 def _alembic(connection: Connection | None) -> AlembicConfig:

@@ -52,15 +52,31 @@ class Failing:
 
 
 def failures(
-    engine: Engine, *, reason: str | None = None, resolution: str | None = None, every: bool = False
+    engine: Engine,
+    *,
+    reason: str | None = None,
+    resolution: str | None = None,
+    run: int | None = None,
+    every: bool = False,
 ) -> list[Failing]:
-    """Failures that stand, or `every` one, oldest first; only of this reason or resolution."""
+    """Failures that stand, or `every` one, oldest first; only of this reason, resolution or run."""
     asked = _asked() if every or resolution else _asked().where(STANDING)
     if reason is not None:
         asked = asked.where(Failure.reason == reason)
     if resolution is not None:
         asked = asked.where(Failure.resolution == resolution)
+    if run is not None:
+        asked = asked.where(Failure.run_id == run)
     return _read(engine, asked)
+
+
+def newest_failures(engine: Engine, run: int, limit: int) -> tuple[list[Failing], int]:
+    """The newest failures of a run, whatever became of them, and how many it has."""
+    mine = Failure.run_id == run
+    newest = _asked().where(mine).order_by(None).order_by(File.id.desc()).limit(limit)
+    with engine.connect() as connection:
+        count = connection.scalar(select(func.count()).select_from(Failure).where(mine)) or 0
+    return _read(engine, newest), count
 
 
 def counts_by_resolution(engine: Engine) -> dict[str, int]:

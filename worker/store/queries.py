@@ -1,7 +1,7 @@
 """Read results: the view `results` with filters, counts, and single screenings in full."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass, fields
 from datetime import datetime
 from typing import Any
 
@@ -26,7 +26,7 @@ from sqlalchemy.orm import InstrumentedAttribute, Session
 
 from models.cards import Card
 from worker.intake.found import INBOX
-from worker.records import RECORD_FIELDS, Decision, Labels, Record, Tags
+from worker.records import RECORD_FIELDS, RESULT_FIELDS, Decision, Labels, Record, Tags
 from worker.store.reviews import Verdict, newest_reviews
 from worker.store.tables import ENDED, File, Film, Model, Review, Run, Screening, UtcDateTime
 
@@ -78,11 +78,13 @@ class Filter:
 class Result:
     """One file that came to an end; `labels` are the words of the model that was to answer.
 
-    `page` is below reports/; `None` for failures, and once retention removed it. `report` tells
-    reports apart, removed ones too. `resolution` says what became of a failure since. `verdict` and
-    what follows are of the newest review of the answer (`store.reviews`).
+    `file_id` numbers files in the order in which they were recorded. `page` is below reports/;
+    `None` for failures, and once retention removed it. `report` tells reports apart, removed ones
+    too. `resolution` says what became of a failure since. `verdict` and what follows are of the
+    newest review of the answer (`store.reviews`).
     """
 
+    file_id: int
     record: Record
     labels: Labels
     status: str
@@ -100,20 +102,17 @@ class Result:
     reviewed_at: datetime | None = None
 
 
+def result_values(result: Result) -> list[Any]:
+    """What `RESULT_FIELDS` name."""
+    known = vars(result) | vars(result.record)
+    return [known[name] for name in RESULT_FIELDS]
+
+
 def result_fields(result: Result) -> dict[str, Any]:
-    """A result as scripts read it; the order of the first fields never changes."""
-    reviewed = result.reviewed_at
-    return asdict(result.record) | {
-        "status": result.status,
-        "source": result.source,
-        "run": result.run,
-        "page": result.page,
-        "finished_at": result.finished_at.isoformat(),
-        "verdict": result.verdict,
-        "finding": result.finding,
-        "review_note": result.review_note,
-        "reviewer": result.reviewer,
-        "reviewed_at": reviewed.isoformat() if reviewed else None,
+    """A result as scripts read it, moments in ISO 8601; the order of the fields never changes."""
+    return {
+        name: value.isoformat() if isinstance(value, datetime) else value
+        for name, value in zip(RESULT_FIELDS, result_values(result), strict=True)
     }
 
 
@@ -247,6 +246,7 @@ def _of_reviews(wanted: Filter) -> Iterator[ColumnElement[bool]]:
 def _result(row: Row[Any]) -> Result:
     values = {name: getattr(row, name) for name in RECORD_FIELDS}
     return Result(
+        file_id=row.file_id,
         record=Record(**values),
         labels=(row.negative, row.positive),
         status=row.status,
@@ -326,9 +326,20 @@ def waiting_files_count(engine: Engine, *, inbox: bool) -> int:
 
 def runs(engine: Engine, limit: int | None = None) -> list[RunSummary]:
     """The runs, newest first."""
-    asked = select(Run, Model.name).join(Model, Model.id == Run.model_id).order_by(Run.id.desc())
+    asked = select(Run, Model.name).join(Model, Model.id == Run.model_id)
+    return _summaries(engine, asked.order_by(Run.id.desc()).limit(limit))
+
+
+def run_summary(engine: Engine, run: int) -> RunSummary:
+    """One run. Raises ValueError when there is none."""
+    asked = select(Run, Model.name).join(Model, Model.id == Run.model_id)
+    [found] = _summaries(engine, asked.where(Run.id == run))
+    return found
+
+
+def _summaries(engine: Engine, asked: Select[Run, str]) -> list[RunSummary]:
     with Session(engine) as session:
-        rows = session.execute(asked.limit(limit)).all()
+        rows = session.execute(asked).all()
         session.expunge_all()
     counts = _counts_of_runs(engine, [run.id for run, _ in rows])
     return [

@@ -68,17 +68,18 @@ def reviews_of(engine: Engine, screening_id: int) -> list[Review]:
 
 def latest_reviews(engine: Engine) -> Iterator[Review]:
     """The newest review of each answer that has one, newest last."""
-    asked = _asked().where(_is_newest()).order_by(ReviewRow.id)
+    asked = _asked().where(is_newest()).order_by(ReviewRow.id)
     with engine.connect() as connection:
         yield from (_review(row) for row in connection.execute(asked))
 
 
 def newest_reviews(verdict: Verdict) -> Select[int]:
     """Answers (their numbers) of which the newest review says this, as a part of a question."""
-    return select(ReviewRow.screening_id).where(ReviewRow.verdict == verdict, _is_newest())
+    return select(ReviewRow.screening_id).where(ReviewRow.verdict == verdict, is_newest())
 
 
-def _is_newest() -> ColumnElement[bool]:
+def is_newest() -> ColumnElement[bool]:
+    """Condition on a row of `reviews`: that of its answer which counts."""
     newer = aliased(ReviewRow)
     newest = select(func.max(newer.id)).where(newer.screening_id == ReviewRow.screening_id)
     return ReviewRow.id == newest.scalar_subquery()

@@ -35,7 +35,10 @@ class Item:
 
 
 def register_model(engine: Engine, card: Card, preprocessing: str, now: datetime) -> int:
-    """Row of this exact model and preprocessing, made when it is new."""
+    """Row of this exact model and preprocessing, made when it is new.
+
+    A card that got its reference later brings it: it decides nothing, and run pages show it.
+    """
     key = {"weights_sha256": card.weights.sha256, "preprocessing": preprocessing}
     with Session(engine) as session, session.begin():
         row = session.scalar(select(Model).filter_by(**key))
@@ -54,6 +57,8 @@ def register_model(engine: Engine, card: Card, preprocessing: str, now: datetime
             )
             session.add(row)
             session.flush()
+        elif card.reference:
+            row.card = row.card | {"reference": card.reference.model_dump(mode="json")}
         return row.id
 
 

@@ -16,6 +16,7 @@ from models.cards import CARD_NAME, Card
 from models.ensemble import Ensemble
 from models.errors import ModelError
 from worker.errors import UsageError
+from worker.progress import Tell, nobody
 from worker.train.dataset import load_films, load_training_set
 from worker.train.finish import Trained, score_fold, write_model
 from worker.train.recipe import Recipe
@@ -23,7 +24,12 @@ from worker.train.request import TrainingRequest
 from worker.train.validate import half_of_the_patients
 
 
-def adopt(request: TrainingRequest, weights: Sequence[Path], say: Callable[[str], None]) -> Card:
+def adopt(
+    request: TrainingRequest,
+    weights: Sequence[Path],
+    say: Callable[[str], None],
+    tell: Tell = nobody,
+) -> Card:
     """Write a model folder of one file of weights for each of `request.recipes`.
 
     One half of the patients gives the guard's known films, the other half all that is chosen.
@@ -39,16 +45,15 @@ def adopt(request: TrainingRequest, weights: Sequence[Path], say: Callable[[str]
         )
     pairs = zip(request.recipes, weights, strict=True)
     network = Ensemble([_load(recipe, path) for recipe, path in pairs]).eval()
-    films = load_training_set(request.folders, request.recipes[0].size_px, request.labels)
-    outside = load_films(request.outside, request.recipes[0].size_px)
+    films = load_training_set(request.folders, request.recipes[0].size_px, request.labels, tell)
+    outside = load_films(request.outside, request.recipes[0].size_px, tell)
     say(f"{len(films.films)} films, {len(outside.films)} of another population")
     fold = half_of_the_patients(films)
     recipe, device = request.recipes[0], request.device
-    scores, features = score_fold(network, films, outside, fold, recipe, device)
+    scores, features = score_fold(network, films, outside, fold, recipe, device, tell)
     request.out.mkdir(parents=True, exist_ok=True)
-    return write_model(
-        request, Trained(films, outside, network, (fold,), {fold.name: scores}, (features,))
-    )
+    trained = Trained(films, outside, network, (fold,), {fold.name: scores}, (features,))
+    return write_model(request, trained, tell)
 
 
 def _load(recipe: Recipe, path: Path) -> Classifier:
@@ -71,7 +76,10 @@ def _tensors(path: Path) -> dict[str, Any]:
             return dict(load_file(path))
         found = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch.load raises whatever the file makes it raise
-        raise ModelError(f"cannot read weights from {path} ({type(error).__name__})") from error
+        raise ModelError(
+            f"cannot read weights from {path} ({type(error).__name__}): write them as safetensors, "
+            "or with torch.save(net.state_dict(), FILE)"
+        ) from error
     if isinstance(found, dict):
         found = found.get("state_dict", found)
     if not isinstance(found, dict):

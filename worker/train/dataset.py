@@ -1,7 +1,7 @@
 """The training films in memory, and the draws of an epoch."""
 
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -16,6 +16,7 @@ from worker.folders import regular_files
 from worker.imaging.decode import decode
 from worker.imaging.prepare import levels, square
 from worker.labels import LABELS, LabelledFilm, class_folders
+from worker.progress import Tell, nobody
 from worker.records import Labels
 from worker.train.augment import augment
 from worker.train.recipe import Recipe
@@ -60,29 +61,31 @@ class TrainingSet:
 
 
 def load_training_set(
-    folders: Sequence[Path], size_px: int, labels: Labels = LABELS
+    folders: Sequence[Path], size_px: int, labels: Labels = LABELS, tell: Tell = nobody
 ) -> TrainingSet:
     """Decode all films of several class folders, which are named by the labels.
 
     Raises NothingRead when no film could be decoded, UsageError when class folders are missing.
     """
-    films = (film for folder in folders for film in class_folders(folder, labels))
-    training_set = replace(_decoded(films, size_px), labels=labels)
+    films = [film for folder in folders for film in class_folders(folder, labels)]
+    training_set = replace(_decoded(films, size_px, tell), labels=labels)
     if not training_set.films:
         raise NothingRead(f"no film could be read in {', '.join(map(str, folders))}")
     return training_set
 
 
-def load_films(folders: Sequence[Path], size_px: int) -> TrainingSet:
+def load_films(folders: Sequence[Path], size_px: int, tell: Tell = nobody) -> TrainingSet:
     """Decode all films below some folders, without truth; none is no error."""
     paths = (path for folder in folders for path in regular_files(folder))
-    return _decoded((LabelledFilm(path, "", path.name, "outside") for path in paths), size_px)
+    films = [LabelledFilm(path, "", path.name, "outside") for path in paths]
+    return _decoded(films, size_px, tell)
 
 
-def _decoded(films: Iterable[LabelledFilm], size_px: int) -> TrainingSet:
+def _decoded(films: Sequence[LabelledFilm], size_px: int, tell: Tell) -> TrainingSet:
     """Decode films, leaving out what is none."""
     pixels, kept, aspects = [np.empty((0, size_px, size_px), dtype=np.uint8)], [], []
-    for film in films:
+    for number, film in enumerate(films):
+        tell("reading films", number, len(films), "film")
         try:
             decoded = decode(film.path.read_bytes())
         except FilmError:
@@ -92,6 +95,7 @@ def _decoded(films: Iterable[LabelledFilm], size_px: int) -> TrainingSet:
         )
         kept.append(film)
         aspects.append(decoded.columns / decoded.rows)
+    tell("reading films", len(films), len(films), "film")
     return TrainingSet(np.concatenate(pixels), tuple(kept), np.array(aspects))
 
 

@@ -1,6 +1,7 @@
 """Make a model folder of trained networks: calibration, operating point, guard, weights, card."""
 
 import platform
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -17,14 +18,17 @@ from models.cards import (
     InputConstants,
     Member,
     PrecisionConstants,
+    Reference,
     WeightsFile,
     write_card,
 )
 from models.ensemble import Ensemble
 from models.weights import write_weights
+from worker.progress import Tell, nobody
+from worker.report.drift import binned
 from worker.train.calibrate import calibrate, called, decision_constants, probability
 from worker.train.dataset import TrainingSet
-from worker.train.guard_fit import GUARD_THRESHOLD, FoldFeatures, fit_guard
+from worker.train.guard_fit import GUARD_THRESHOLD, FoldFeatures, Judged, fit_guard, judge
 from worker.train.measure import measured
 from worker.train.recipe import Recipe
 from worker.train.request import TrainingRequest
@@ -65,13 +69,15 @@ def score_fold(
     fold: Fold,
     recipe: Recipe,
     device: torch.device,
+    tell: Tell = nobody,
 ) -> tuple[Scores, FoldFeatures]:
     """What the network of a fold says of its held-out films, and what the guard is fitted on."""
-    scores = score(network, films.subset(fold.held_out), recipe, device)
+    known = films.subset(fold.trained & every_third(films))
+    scores = score(network, films.subset(fold.held_out), recipe, device, tell)
     features = FoldFeatures(
-        score(network, films.subset(fold.trained & every_third(films)), recipe, device).features,
+        score(network, known, recipe, device, tell).features,
         scores.features,
-        score(network, outside, recipe, device).features,
+        score(network, outside, recipe, device, tell).features,
         fold.chooses,
     )
     return scores, features
@@ -83,16 +89,17 @@ def every_third(films: TrainingSet) -> Mask:
     return every
 
 
-def write_model(request: TrainingRequest, trained: Trained) -> Card:
+def write_model(request: TrainingRequest, trained: Trained, tell: Tell = nobody) -> Card:
     """Write weights and card into `request.out`."""
     recipe, films, network = request.recipes[0], trained.films, trained.network
     finding = films.labels[1].lower()
-    known = score(network, films.subset(every_third(films)), recipe, request.device)
-    unknown = score(network, trained.outside, recipe, request.device)
+    known = score(network, films.subset(every_third(films)), recipe, request.device, tell)
+    unknown = score(network, trained.outside, recipe, request.device, tell)
     guard = fit_guard(known.features, unknown.features, trained.features)
     choosing = {f.name: trained.held_out[f.name] for f in trained.folds if f.chooses}
     calibration = calibrate(choosing)
     decision = decision_constants(choosing, calibration)
+    judged = tuple(map(judge, trained.features))
     nets = [member.net.state_dict() for member in network.members]
     sha256 = write_weights(nets, guard, request.out / WEIGHTS_NAME)
     card = Card(
@@ -122,12 +129,28 @@ def write_model(request: TrainingRequest, trained: Trained) -> Card:
         intended_use=_INTENDED_USE.format(finding=finding),
         not_for=tuple(line.format(finding=finding) for line in _NOT_FOR),
         training=_provenance(request, trained),
-        metrics=measured(
-            films, trained.folds, trained.held_out, trained.features, calibration, decision
-        ),
+        metrics=measured(films, trained.folds, trained.held_out, judged, calibration, decision),
+        reference=_reference(trained, judged, calibration),
     )
     write_card(card, request.out)
     return card
+
+
+def _reference(trained: Trained, judged: Sequence[Judged], calibration: Calibration) -> Reference:
+    """How the networks of the choosing folds scored films that they had not seen."""
+    chosen = [
+        (probability(trained.held_out[fold.name], calibration), each.held_out)
+        for fold, each in zip(trained.folds, judged, strict=True)
+        if fold.chooses
+    ]
+    names = ", ".join(fold.name for fold in trained.folds if fold.chooses)
+    scores, guard = map(np.concatenate, zip(*chosen, strict=True))
+    return Reference(
+        films=len(guard),
+        of=f"{len(guard):,} films, each held out from the network that scored it: {names}",
+        scores=binned(scores[guard <= GUARD_THRESHOLD]),
+        guard=binned(guard),
+    )
 
 
 def _provenance(request: TrainingRequest, trained: Trained) -> dict[str, Any]:

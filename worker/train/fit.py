@@ -15,6 +15,7 @@ from torch.utils.data import DataLoader
 from models.architectures import Answer, Classifier, build
 from models.start_weights import load_start_weights
 from worker.errors import UsageError
+from worker.progress import Tell, nobody
 from worker.train.dataset import Epoch, TrainingSet
 from worker.train.recipe import Recipe
 
@@ -28,6 +29,7 @@ def fit(
     device: torch.device,
     checkpoint: Path,
     say: Say,
+    tell: Tell = nobody,
 ) -> Classifier:
     """Train one network and return its averaged weights, in evaluation mode on the CPU.
 
@@ -49,7 +51,7 @@ def fit(
     for epoch in range(first, recipe.epochs):
         start = time.monotonic()
         films = Epoch(known, outside, recipe, epoch)
-        loss = run.epoch(films, device)
+        loss = run.epoch(films, epoch, device, tell)
         run.save(checkpoint, identity, epoch + 1)
         speed = len(films) / (time.monotonic() - start)
         say(f"epoch {epoch + 1}/{recipe.epochs}: loss {loss:.4f}, {speed:.0f} films/s")
@@ -80,12 +82,17 @@ class _Run:
         }
         self._step = 0
 
-    def epoch(self, films: Epoch, device: torch.device) -> float:
-        """Train one epoch; return its mean loss."""
+    def epoch(self, films: Epoch, number: int, device: torch.device, tell: Tell) -> float:
+        """Train the epoch with this number, from 0 on; return its mean loss."""
         self._classifier.train()
-        size = self._recipe.batch_size
+        size, epochs = self._recipe.batch_size, self._recipe.epochs
         loader = DataLoader(films, size, num_workers=1, drop_last=len(films) > size)
-        losses = [self._learn(inputs.to(device), targets.to(device)) for inputs, targets in loader]
+        losses: list[float] = []
+        for inputs, targets in loader:
+            losses.append(self._learn(inputs.to(device), targets.to(device)))
+            done = number * len(films) + min(len(losses) * size, len(films))
+            note = f"epoch {number + 1}/{epochs}, loss {losses[-1]:.3f}"
+            tell(self._recipe.architecture, done, epochs * len(films), "film", note)
         return sum(losses) / max(1, len(losses))
 
     def _learn(self, inputs: Tensor, targets: Tensor) -> float:

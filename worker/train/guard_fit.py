@@ -96,24 +96,33 @@ def _gaussian(
     }
 
 
-def refused_shares(fold: FoldFeatures) -> dict[str, float]:
-    """What the guard of one fold refuses of films that its network and its planes have not seen.
+@dataclass(frozen=True)
+class Judged:
+    """Guard scores, in [0, 1], of films that neither a fold's network nor its planes have seen."""
 
-    The second half of the films outside is kept from network and fit. The limits are moved as in
-    `fit_guard`, by this fold alone.
+    held_out: Features
+    outside: Features
+
+    def refused_shares(self) -> dict[str, float]:
+        """What the guard refuses of each, where there are any."""
+        named = {"held_out": self.held_out, "outside": self.outside}
+        return {
+            name: round(float((scores > GUARD_THRESHOLD).mean()), 4)
+            for name, scores in named.items()
+            if len(scores) or name == "held_out"
+        }
+
+
+def judge(fold: FoldFeatures) -> Judged:
+    """Score what is new to a fold, its limits moved as in `fit_guard` by this fold alone.
+
+    The second half of the films outside is kept from network and fit.
     """
     half = len(fold.outside) // 2
     seen = replace(fold, outside=fold.outside[:half], chooses=True)
-    tensors = fit_guard(fold.trained, seen.outside, [seen])
-    shares = {"held_out": _refused(tensors, fold.held_out)}
-    if len(fold.outside):
-        shares["outside"] = _refused(tensors, fold.outside[half:])
-    return {name: round(share, 4) for name, share in shares.items()}
-
-
-def _refused(tensors: dict[str, Tensor], films: Features) -> float:
-    score = Guard(tensors).judge(torch.from_numpy(films)).score
-    return float((score > GUARD_THRESHOLD).float().mean())
+    guard = Guard(fit_guard(fold.trained, seen.outside, [seen]))
+    new = (fold.held_out, fold.outside[half:])
+    return Judged(*(guard.judge(torch.from_numpy(films)).score.numpy() for films in new))
 
 
 def _unseen(fold: FoldFeatures) -> tuple[dict[str, Tensor], Tensor]:

@@ -10,7 +10,7 @@ from sklearn.metrics import roc_auc_score
 from models.cards import Calibration, DecisionConstants
 from worker.train.calibrate import SENSITIVITY, SPECIFICITY, domain_metrics
 from worker.train.dataset import TrainingSet
-from worker.train.guard_fit import FoldFeatures, refused_shares
+from worker.train.guard_fit import Judged
 from worker.train.shortcuts import aspect_dependence, shortcut_aucs
 from worker.train.validate import Fold, Mask, Scores, block
 
@@ -26,13 +26,13 @@ def measured(
     films: TrainingSet,
     held: Sequence[Fold],
     held_out: Mapping[str, Scores],
-    features: Sequence[FoldFeatures],
+    judged: Sequence[Judged],
     calibration: Calibration,
     decision: DecisionConstants,
 ) -> dict[str, Any]:
     """Every held-out domain, its parts, shortcuts and guard; pages show the `headline`.
 
-    `held_out` goes by the names of the folds, `features` by their order. The headline is the
+    `held_out` goes by the names of the folds, `judged` by their order. The headline is the
     worst of the domains that the constants were chosen on.
     """
     domains = {
@@ -56,7 +56,7 @@ def measured(
         "shortcut_auc": shortcut_aucs(films, held),
         "margin_over_aspect_correlation": aspect_dependence(films, held, held_out),
         "guard_refused": {
-            fold.name: refused_shares(seen) for fold, seen in zip(held, features, strict=True)
+            fold.name: each.refused_shares() for fold, each in zip(held, judged, strict=True)
         },
     }
 

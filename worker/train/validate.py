@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from models.ensemble import Ensemble
 from worker.imaging.prepare import stretch
 from worker.inference.guard import features
+from worker.progress import Tell, nobody
 from worker.train.dataset import TrainingSet
 from worker.train.recipe import Recipe
 
@@ -94,15 +95,23 @@ class Scores:
     patients: NDArray[np.int64]
 
 
-def score(network: Ensemble, films: TrainingSet, recipe: Recipe, device: torch.device) -> Scores:
+def score(
+    network: Ensemble,
+    films: TrainingSet,
+    recipe: Recipe,
+    device: torch.device,
+    tell: Tell = nobody,
+) -> Scores:
     """Score films as they are served: no augmentation, float32, normalisation folded."""
     network = network.folded().to(device, memory_format=torch.channels_last)  # type: ignore
     margins, joined = [np.empty(0)], [np.empty((0, network.depth_channels), np.float32)]
     with torch.inference_mode():
         for start in range(0, len(films.films), _BATCH):
+            tell("scoring films", start, len(films.films), "film")
             answer = network(served(films.pixels[start : start + _BATCH], recipe).to(device))
             margins.append(answer.margins.double().cpu().numpy())
             joined.append(features(answer.depths).cpu().numpy())
+    tell("scoring films", len(films.films), len(films.films), "film")
     _, patients = np.unique([film.group for film in films.films], return_inverse=True)
     return Scores(np.concatenate(margins), np.concatenate(joined), films.targets, patients)
 

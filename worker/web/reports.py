@@ -54,7 +54,7 @@ def _film(room: Room, page: str, request: Request) -> str:
     if not picture.is_file():
         raise HTTPException(404, "the film's picture is missing below reports/")
     return film_page(
-        stored_view(stored, picture.read_bytes()),
+        stored_view(stored, picture.read_bytes(), patient_names=room.config.report.patient_names),
         served=True,
         here="",
         **_review(room, screening, request),

@@ -57,10 +57,12 @@ class Figure:
     reading: str
 
 
-def figure(name: str, title: str, said: str, parts: Iterable[str], reading: str) -> Figure:
+def figure(
+    name: str, title: str, said: str, parts: Iterable[str], reading: str, height: int = HEIGHT
+) -> Figure:
     """Put parts on a board. `name` is its anchor; `said` is for who hears the figure."""
     svg = (
-        f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" width="33rem" role="img" fill="none" '
+        f'<svg viewBox="0 0 {WIDTH} {height}" width="33rem" role="img" fill="none" '
         f'font-size="{TEXT}" aria-labelledby="{name}-title {name}-said">'
         f'<title id="{name}-title">{escape(title)}</title>'
         f'<desc id="{name}-said">{escape(said)}</desc>{"".join(parts)}</svg>'
