@@ -31,7 +31,7 @@ LAYERS = (
     ("worker.aside",),
     ("worker.restore",),
     ("worker.daemon", "worker.backfill", "worker.classify", "worker.evaluate", "worker.train"),
-    ("worker.doctor", "worker.web"),
+    ("worker.doctor", "worker.web", "worker.interop"),
     ("worker.cli",),
     ("worker.__main__",),
 )
@@ -98,7 +98,8 @@ def test_imports_are_absolute(path):
 ALLOWED = {
     "torch": {"models", "worker.inference", "worker.train"},
     "torchvision": {"models"},
-    "pydicom": {"worker.imaging"},
+    "pydicom": {"worker.imaging", "worker.interop"},
+    "pynetdicom": {"worker.interop"},
     "alembic": {"worker.store"},
     "watchdog": {"worker.intake"},
     "click": {"worker.cli"},
@@ -127,11 +128,14 @@ def test_only_the_store_knows_more_of_sqlalchemy_than_the_type_of_an_engine(path
     "module",
     [
         "worker.cli.main",
-        *(f"worker.cli.{n}" for n in ("films", "work", "results", "model", "health", "failed")),
+        *(
+            f"worker.cli.{n}"
+            for n in ("films", "work", "results", "model", "health", "failed", "network")
+        ),
     ],
 )
 def test_help_waits_for_no_heavy_import(module):
-    heavy = "{'torch', 'cv2', 'sqlalchemy', 'pydicom', 'sklearn', 'watchdog'}"
+    heavy = "{'torch', 'cv2', 'sqlalchemy', 'pydicom', 'sklearn', 'watchdog', 'pynetdicom'}"
     code = f"import sys, {module}; print(sorted({heavy} & sys.modules.keys()))"
     found = subprocess.run(
         [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
