@@ -1,16 +1,19 @@
 """A receiver in this process, and peers that end with their test."""
 
 import shutil
+import sqlite3
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from pathlib import Path
 
 import pytest
+from sqlalchemy import Engine
 
-from tests.interop.peers import Orthanc, Process, certificates, free_port
+from tests.interop.peers import SR, Orthanc, Process, certificates, dataset, free_port
 from worker.config import Config, load_config
 from worker.interop.receive import Receiver, start_receiver
 from worker.site import init_site
+from worker.store.database import open_database
 
 PEERS = 'peers = ["STORESCU@127.0.0.1", "ECHOSCU@127.0.0.1", "ORTHANC@127.0.0.1"]\n'
 
@@ -36,7 +39,9 @@ def configured(tmp_path: Path) -> Callable[[str], Config]:
     """A new site with these lines in its [dicom] and what stands after it."""
 
     def make(lines: str = PEERS) -> Config:
-        config, _ = init_site(tmp_path / "site")
+        if not (tmp_path / "site").exists():
+            init_site(tmp_path / "site")
+        config = load_config(tmp_path / "site" / "config.toml")
         (config.root / "config.toml").write_text(f"[dicom]\n{lines}")
         return load_config(config.root / "config.toml")
 
@@ -88,3 +93,34 @@ def orthanc(tmp_path: Path, started) -> Callable[[int], Orthanc]:
         return peer
 
     return start
+
+
+@pytest.fixture
+def outbox() -> Iterator[Callable[[Config, int], tuple[Engine, list[str]]]]:
+    """Put so many answers into a site's outbox, made and due; gives the database and their UIDs."""
+    with ExitStack() as ending:
+
+        def fill(config: Config, count: int) -> tuple[Engine, list[str]]:
+            engine = open_database(config.database)
+            ending.callback(engine.dispose)
+            return engine, [_answer(config) for _ in range(count)]
+
+        yield fill
+
+
+def _answer(config: Config) -> str:
+    """An answer as if it had been made; its screening is not there, which sending does not ask."""
+    ds = dataset(sop_class=SR, Modality="SR")
+    for tag in ("Rows", "Columns", "PixelData"):
+        delattr(ds, tag)
+    uid = str(ds.SOPInstanceUID)
+    config.dicom.answers.mkdir(exist_ok=True)
+    ds.save_as(config.dicom.answers / f"{uid}.dcm", enforce_file_format=True)
+    with closing(sqlite3.connect(config.database.file)) as database, database:  # no foreign keys
+        database.execute(
+            "INSERT INTO answers (screening_id, kind, sop_instance_uid, state, file, attempts, "
+            "due_at, made_at) SELECT 1 + count(*), 'sr', :uid, 'made', :uid || '.dcm', 0, :now, "
+            ":now FROM answers",
+            {"uid": uid, "now": "2026-05-03 12:00:00.000000"},
+        )
+    return uid

@@ -8,7 +8,8 @@ answer goes out again under the same SOP instance UID, which for a PACS is the s
 import fcntl
 import logging
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections import deque
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -76,19 +77,22 @@ def send_due(
     waits here. Raises ConfigError, StoreError, OSError.
     """
     target, tls = node(config.dicom.send_to), client_tls(config)
-    sent, tried = 0, set[int]()
+    arrived: dict[int, bool] = {}  # by the number of each answer that was tried
     with _alone(config.dicom.answers):
         limit = until or clock()
-        while not stopped() and (batch := _next(engine, limit, tried)):
-            tried |= {answer.id for answer in batch}
-            letters = list(_fit(config.dicom.answers, engine, batch, clock))
-            if letters:
-                contexts = [(letter.sop_class, letter.syntax) for letter in letters]
-                call = Call(target, config.dicom.ae_title, tls, contexts)
-                sent += _send(call, engine, letters, stopped, clock)
-    if tried:
-        log.info("answers sent", extra={"count": sent})
-    return Round(sent, len(tried) - sent)
+        while not stopped() and (batch := _next(engine, limit, arrived.keys())):
+            letters = []
+            for answer in batch:
+                try:
+                    letters.append(_letter(config.dicom.answers, answer))
+                except Unfit as error:
+                    arrived[answer.id] = _postpone(engine, answer, str(error), clock())
+            contexts = [(letter.sop_class, letter.syntax) for letter in letters]
+            call = Call(target, config.dicom.ae_title, tls, contexts)
+            arrived |= _send(call, engine, letters, stopped, clock) if letters else {}
+    if arrived:
+        log.info("answers sent", extra={"count": sum(arrived.values())})
+    return Round(sum(arrived.values()), len(arrived) - sum(arrived.values()))
 
 
 def start_sender(config: Config, engine: Engine) -> Callable[[], None]:
@@ -118,18 +122,10 @@ def start_sender(config: Config, engine: Engine) -> Callable[[], None]:
     return stop
 
 
-def _next(engine: Engine, limit: datetime, tried: set[int]) -> list[Due]:
-    """The next answers that were not tried in this round: a failed one is due later than these."""
+def _next(engine: Engine, limit: datetime, tried: Collection[int]) -> list[Due]:
+    """The next answers that were not tried in this round."""
     found = due(engine, "made", limit, _BATCH + len(tried))
     return [answer for answer in found if answer.id not in tried][:_BATCH]
-
-
-def _fit(folder: Path, engine: Engine, batch: Sequence[Due], clock: _Clock) -> Iterator[_Letter]:
-    for answer in batch:
-        try:
-            yield _letter(folder, answer)
-        except Unfit as error:
-            _postpone(engine, answer, str(error), clock())
 
 
 def _letter(folder: Path, answer: Due) -> _Letter:
@@ -153,43 +149,38 @@ def _send(
     letters: Sequence[_Letter],
     stopped: Callable[[], bool],
     clock: _Clock,
-) -> int:
-    """Send letters over one association; how many arrived. What was not tried stays due."""
-    sent = 0
-    waiting = list(letters)
+) -> dict[int, bool]:
+    """Send letters over one association; which arrived, of those that were tried."""
+    arrived: dict[int, bool] = {}
+    waiting = deque(letters)
     try:
         with call:
             while waiting and not stopped():
                 letter = waiting[0]
                 status = call.store(letter.file, letter.sop_class, letter.syntax)
-                waiting.pop(0)
-                if status.arrived:
-                    now = clock()
-                    values = {"state": "sent", "sent_at": now, "message": status.words or None}
-                    settle(engine, letter.answer.id, now, **values)
-                    sent += 1
-                else:
-                    _postpone(engine, letter.answer, status.words, clock())
+                waiting.popleft()
+                note = _mark_sent if status.arrived else _postpone
+                arrived[letter.answer.id] = note(engine, letter.answer, status.words, clock())
     except NotThere as error:
         for letter in waiting:
-            _postpone(engine, letter.answer, str(error), clock())
+            arrived[letter.answer.id] = _postpone(engine, letter.answer, str(error), clock())
     except NoAnswer as error:
-        _postpone(engine, waiting[0].answer, str(error), clock())
-    return sent
+        answer = waiting[0].answer
+        arrived[answer.id] = _postpone(engine, answer, str(error), clock())
+    return arrived
 
 
-def _postpone(engine: Engine, answer: Due, message: str, now: datetime) -> None:
+def _mark_sent(engine: Engine, answer: Due, words: str, now: datetime) -> bool:
+    settle(engine, answer.id, now, state="sent", sent_at=now, message=words or None)
+    return True
+
+
+def _postpone(engine: Engine, answer: Due, words: str, now: datetime) -> bool:
     """Count the attempt; the next comes after twice the time, an hour at most."""
-    attempts = answer.attempts + 1
-    wait_s = min(_LONGEST_WAIT_S, _FIRST_WAIT_S * 2 ** min(attempts - 1, 20))
-    settle(
-        engine,
-        answer.id,
-        now,
-        attempts=attempts,
-        message=message,
-        due_at=now + timedelta(seconds=wait_s),
-    )
+    wait_s = min(_LONGEST_WAIT_S, _FIRST_WAIT_S * 2 ** min(answer.attempts, 20))
+    later = now + timedelta(seconds=wait_s)
+    settle(engine, answer.id, now, attempts=answer.attempts + 1, message=words, due_at=later)
+    return False
 
 
 @contextmanager
