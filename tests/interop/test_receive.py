@@ -3,6 +3,7 @@
 import errno
 import logging
 import shutil
+import socket
 
 import pydicom
 import pytest
@@ -14,6 +15,7 @@ from tests.interop.peers import (
     CR,
     CT,
     PATIENT,
+    Receive,
     content_of,
     dataset,
     films,
@@ -25,7 +27,8 @@ from tests.interop.peers import (
 from worker.errors import ConfigError, ShareGone
 from worker.intake.deliver import Parcel
 from worker.interop import association as guarded
-from worker.interop.contexts import MOST_PDU, film_syntaxes
+from worker.interop.contexts import MAX_PDU, MOST_PDU, film_syntaxes
+from worker.interop.incoming import Incoming, Place
 
 NOBODY = "peers = []\n"
 
@@ -185,6 +188,12 @@ def test_another_class_than_that_of_the_context_is_refused(listening, caller, in
     assert inbox() == []
 
 
+def test_a_request_without_a_data_set_cannot_be_understood(tmp_path):
+    film = Incoming(Place(tmp_path, 0o640, 1000, lambda: None), lambda: b"head")
+    assert film.deliver("1.2.3") == 0xC000
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_a_full_disk_is_out_of_resources_and_leaves_nothing(listening, caller, inbox, monkeypatch):
     peer = caller(listening())
     written = Parcel.write
@@ -284,22 +293,23 @@ def test_nothing_of_patients_or_strangers_is_logged(listening, caller, caplog, c
     assert not logging.getLogger("pynetdicom").propagate
 
 
+@pytest.mark.usefixtures("dcmtk")
 def test_the_program_listens_says_so_and_ends_in_order(configured, screen, started):
-    from tests.interop.peers import Receive
-
     config = configured(NOBODY)
     port = free_port()
     program = started(Receive, config.root, port)
+    run("echoscu", "-aet", "STRANGER", "127.0.0.1", port)
     assert program.kill(15) == 0
     said = program.log.read_text()
     assert f"SCREEN listens on 127.0.0.1:{port}, without TLS" in said
     assert "peers is empty: nobody may send" in said
+    assert "slug=unknown-address" in said
     assert "stopped listening" in said
+    assert "STRANGER" not in said
+    assert "pynetdicom" not in said
 
 
 def test_a_port_that_is_taken_is_one_line(configured, screen):
-    import socket
-
     config = configured()
     with socket.socket() as other:
         other.bind(("127.0.0.1", 0))
@@ -311,7 +321,5 @@ def test_a_port_that_is_taken_is_one_line(configured, screen):
 
 
 def test_every_limit_is_one_that_a_pdu_of_ours_fits_in():
-    from worker.interop.contexts import MAX_PDU
-
     assert MAX_PDU + 6 < MOST_PDU
     assert all(UID(uid).is_transfer_syntax for uid in film_syntaxes())

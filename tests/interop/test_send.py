@@ -1,10 +1,12 @@
 """Answers go out once, under their own UID, and wait for as long as the node takes none."""
 
 import logging
+import ssl
 from datetime import UTC, datetime, timedelta
 
 import pytest
 from pynetdicom import AE, evt
+from sqlalchemy import select
 
 from tests.interop.peers import SR, dataset, free_port, wait_until
 from worker.errors import ConfigError
@@ -12,6 +14,7 @@ from worker.interop.contexts import ANSWERS
 from worker.interop.nodes import Node, node
 from worker.interop.send import send_due, start_sender
 from worker.store.answers import due
+from worker.store.tables import Answer
 from worker.store.unsent import unsent
 
 LATER = datetime(2100, 1, 1, tzinfo=UTC)
@@ -62,10 +65,6 @@ def state_of(engine):
 
 
 def answers_in(engine):
-    from sqlalchemy import select
-
-    from worker.store.tables import Answer
-
     with engine.connect() as connection:
         return list(connection.execute(select(Answer.__table__).order_by(Answer.id)))
 
@@ -237,8 +236,6 @@ def test_a_node_is_read_whole():
 
 
 def test_tls_wants_the_node_s_name_in_its_certificate(openssl, configured, outbox):
-    import ssl
-
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(openssl["peer.pem"], openssl["peer.key"])
     context.load_verify_locations(openssl["ca.pem"])

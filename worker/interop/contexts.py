@@ -25,8 +25,8 @@ ANSWERS = (  # SOP classes of what we make
     "1.2.840.10008.5.1.4.1.1.7",  # Secondary Capture
 )
 
-_JPEG_EXTENDED = "1.2.840.10008.1.2.4.51"
-_BY_PREFERENCE = (  # what no codec can spoil comes first, then lossless, then lossy
+JPEG_EXTENDED = "1.2.840.10008.1.2.4.51"
+BY_PREFERENCE = (  # what no codec can spoil comes first, then lossless, then lossy
     "1.2.840.10008.1.2.1",  # Explicit VR Little Endian
     "1.2.840.10008.1.2",  # Implicit VR Little Endian
     "1.2.840.10008.1.2.1.99",  # Deflated Explicit VR Little Endian
@@ -42,7 +42,7 @@ _BY_PREFERENCE = (  # what no codec can spoil comes first, then lossless, then l
     "1.2.840.10008.1.2.4.91",  # JPEG 2000
     "1.2.840.10008.1.2.4.203",  # High-Throughput JPEG 2000
     "1.2.840.10008.1.2.4.50",  # JPEG Baseline
-    _JPEG_EXTENDED,
+    JPEG_EXTENDED,
 )
 
 MAX_PDU = 131_072  # bytes of a P-DATA PDU that we take, as we say in the negotiation (PS3.8 D.1)
@@ -62,4 +62,4 @@ def film_syntaxes() -> list[str]:
     decompressed, where it would have sent what nobody here could read.
     """
     gpl = importlib.util.find_spec("libjpeg") is not None
-    return [uid for uid in _BY_PREFERENCE if gpl or uid != _JPEG_EXTENDED]
+    return [uid for uid in BY_PREFERENCE if gpl or uid != JPEG_EXTENDED]

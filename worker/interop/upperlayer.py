@@ -23,7 +23,9 @@ def quiet() -> None:
 def bound(association: Association) -> None:
     """Give PDUs of an association that is connected a greatest length, and a time to arrive in."""
     ours = cast(AssociationSocket, association.dul.socket)
-    cast(socket.socket, ours.socket).settimeout(IDLE_S)
+    connection = cast(socket.socket, ours.socket)
+    connection.settimeout(IDLE_S)
+    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     ours.__class__ = _Socket
 
 
@@ -42,5 +44,7 @@ class _Socket(AssociationSocket):
                 if not more:
                     break
                 read += more
+        # senders with Nagle's algorithm wait for it, 40 ms a film; Linux forgets it, so each time
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 1)
         del got[read:]
         return got
