@@ -542,6 +542,8 @@ def test_these_are_the_commands():
             "classify",
             "evaluate",
             "serve",
+            "receive",
+            "send",
             "query",
             "status",
             "report",

@@ -68,7 +68,7 @@ def test_storescu_and_a_receiver_that_is_killed(count, kills, configured, inbox,
 
 
 @pytest.mark.parametrize(
-    ("count", "kills"), [(20, 0), pytest.param(1000, 4, marks=pytest.mark.slow)]
+    ("count", "kills"), [(20, 0), pytest.param(1000, 2, marks=pytest.mark.slow)]
 )
 def test_orthanc_sends_its_films(count, kills, configured, inbox, started, orthanc, tmp_path):
     config, port = configured(), free_port()

@@ -220,6 +220,23 @@ def test_the_sender_sends_what_comes_while_it_runs_and_ends(config, outbox, pacs
     wait_until(lambda: unsent(engine) == [])
 
 
+def test_a_round_that_fails_does_not_end_the_sender(config, outbox, pacs, monkeypatch, caplog):
+    monkeypatch.setattr("worker.interop.send._LOOK_S", 0.02)
+    engine, uids = outbox(config, 1)
+    failures = [ValueError("unforeseen"), OSError(5, "disk")]
+
+    def fail_first(*arguments, **options):
+        if failures:
+            raise failures.pop()
+        return send_due(*arguments, **options)
+
+    monkeypatch.setattr("worker.interop.send.send_due", fail_first)
+    stop = start_sender(config, engine)
+    wait_until(lambda: pacs.got == uids)
+    stop()
+    assert "sending failed" in caplog.text
+
+
 def test_without_a_node_no_sender_starts(configured, outbox):
     config = configured("")
     engine, _ = outbox(config, 1)

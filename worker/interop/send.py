@@ -16,7 +16,6 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from pydicom import dcmread
-from pydicom.errors import InvalidDicomError
 from pydicom.uid import UID
 from sqlalchemy import Engine
 
@@ -111,6 +110,8 @@ def start_sender(config: Config, engine: Engine) -> Callable[[], None]:
                 send_due(config, engine, stopped=ending.is_set)
             except TROUBLES as error:
                 log.error("sending paused: %s", cause(error))
+            except Exception:
+                log.exception("sending failed")  # and is tried again: nothing was marked
 
     thread = threading.Thread(target=work, name="sender", daemon=True)
     thread.start()
@@ -136,7 +137,7 @@ def _letter(folder: Path, answer: Due) -> _Letter:
         meta = ds.file_meta
         sop_class, syntax = meta.MediaStorageSOPClassUID, meta.TransferSyntaxUID
         instances = {ds.get("SOPInstanceUID"), meta.MediaStorageSOPInstanceUID}
-    except (OSError, InvalidDicomError, AttributeError) as error:
+    except Exception as error:  # pydicom raises what it likes; no file holds up the others
         raise Unfit("its file is gone or cannot be read") from error
     if instances != {answer.sop_instance_uid} or ds.get("SOPClassUID") != sop_class:
         raise Unfit("its file holds another SOP instance")
