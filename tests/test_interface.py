@@ -543,6 +543,8 @@ def test_these_are_the_commands():
             "classify",
             "evaluate",
             "serve",
+            "receive",
+            "send",
             "query",
             "status",
             "report",

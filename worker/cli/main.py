@@ -20,6 +20,8 @@ _COMMANDS = {
     "classify": "worker.cli.films",
     "evaluate": "worker.cli.films",
     "serve": "worker.cli.serve",
+    "receive": "worker.cli.network",
+    "send": "worker.cli.network",
     "query": "worker.cli.query",
     "status": "worker.cli.status",
     "report": "worker.cli.results",
