@@ -14,7 +14,7 @@ ROOT = Path(__file__).resolve().parents[1]
 LAYERS = (
     ("worker",),
     ("worker.errors", "worker.assets", "worker.records", "worker.failpoints", "worker.crashes"),
-    ("worker.memory",),
+    ("worker.memory", "worker.uids"),
     ("worker.filesystem", "worker.folders", "worker.csvtext", "worker.heartbeat", "worker.logs"),
     ("worker.config", "worker.labels"),
     ("worker.imaging",),
@@ -31,7 +31,7 @@ LAYERS = (
     ("worker.aside",),
     ("worker.restore",),
     ("worker.daemon", "worker.backfill", "worker.classify", "worker.evaluate", "worker.train"),
-    ("worker.doctor", "worker.web"),
+    ("worker.doctor", "worker.web", "worker.interop"),
     ("worker.cli",),
     ("worker.__main__",),
 )

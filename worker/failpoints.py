@@ -30,6 +30,9 @@ FAILPOINTS = (
     "film-moved",  # to done/ or failed/, its claim folder still there
     "claim-removed",
     "worklist-written",
+    "answers-counted",  # interop.answerer: the attempt, before films are looked for
+    "answers-written",  # their objects are on the disk, under their final names
+    "answers-made",  # the database knows
     "recovery-begun",  # files of a dead worker wait again, committed
     "recovery-taken-up",
     "recovery-tidied",  # temporary files removed, broken pages rendered

@@ -86,6 +86,7 @@ def watch(once: bool, config_file: Path | None) -> None:
     """
     from worker.daemon import Daemon
     from worker.heartbeat import Heartbeat, pulse_file
+    from worker.interop.answering import answer_all, answering
     from worker.marks import require_this_site
     from worker.pipeline import Pipeline
     from worker.screening import Screener
@@ -128,9 +129,11 @@ def watch(once: bool, config_file: Path | None) -> None:
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda _signal, _frame: daemon.stop())
         if not once:
-            daemon.run()
+            with answering(engine, config, check):
+                daemon.run()
             return
         look = daemon.drain()
+        answer_all(engine, config, check)
         failed = counts_by_decision(engine, run_id)["failed"]
     left = {"still incomplete": look.incomplete, "cannot be moved, check rights": look.untakable}
     for why, paths in left.items():
@@ -166,6 +169,7 @@ def backfill(
     from worker.cli.progress import Progress
     from worker.folders import display_name
     from worker.intake.archive import archive_files, count_files
+    from worker.interop.answering import answer_all
     from worker.marks import require_this_site
     from worker.pipeline import Pipeline
     from worker.recovery import tidy
@@ -209,6 +213,7 @@ def backfill(
             advance=progress.advance,
         )
         settle_pages(config.site, engine)
+        answer_all(engine, config, check)
         sources = [display_name(path.resolve()) for path in paths]
         failed = standing_failures(engine, sources, model_id)
     click.echo(progress.summary())

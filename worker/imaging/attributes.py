@@ -76,7 +76,8 @@ def read_attributes(ds: Dataset, sha256: str) -> Attributes:
 
 def is_repeatable(value: str) -> bool:
     """Whether a text can be written again as it was read."""
-    return len(value) <= LONGEST and value.isprintable() and "\N{REPLACEMENT CHARACTER}" not in value
+    replaced = "\N{REPLACEMENT CHARACTER}" in value
+    return len(value) <= LONGEST and value.isprintable() and not replaced
 
 
 def _text(ds: Dataset, keyword: str) -> str | None:

@@ -1,0 +1,1 @@
+"""DICOM in both directions: answers as objects, and the network."""
