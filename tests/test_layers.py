@@ -98,7 +98,8 @@ def test_imports_are_absolute(path):
 ALLOWED = {
     "torch": {"models", "worker.inference", "worker.train"},
     "torchvision": {"models"},
-    "pydicom": {"worker.imaging"},
+    "pydicom": {"worker.imaging", "worker.interop"},
+    "highdicom": {"worker.interop"},
     "alembic": {"worker.store"},
     "watchdog": {"worker.intake"},
     "click": {"worker.cli"},

@@ -30,12 +30,14 @@ FAILPOINTS = (
     "film-moved",  # to done/ or failed/, its claim folder still there
     "claim-removed",
     "worklist-written",
-    "answers-counted",  # interop.answerer: the attempt, before films are looked for
-    "answers-written",  # their objects are on the disk, under their final names
-    "answers-made",  # the database knows
     "recovery-begun",  # files of a dead worker wait again, committed
     "recovery-taken-up",
     "recovery-tidied",  # temporary files removed, broken pages rendered
+)
+ANSWER_FAILPOINTS = (  # of `interop.answerer`, which works after all that
+    "answers-counted",  # the attempt, before films are looked for
+    "answers-written",  # their objects are on the disk, under their final names
+    "answers-made",  # the database knows
 )
 
 _armed: list[Callable[[str], None]] = []  # process-wide on purpose: the kill is, too

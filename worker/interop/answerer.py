@@ -19,7 +19,7 @@ from sqlalchemy import Engine
 from worker.config import Config
 from worker.errors import FilmError
 from worker.failpoints import reach
-from worker.filesystem import sync_folder, write_all_atomic
+from worker.filesystem import remove_temporary, sync_folder, write_all_atomic
 from worker.imaging.limits import DecodeLimits
 from worker.imaging.sandbox import ANY_SETTINGS, DecoderPool
 from worker.interop.errors import Impossible
@@ -113,14 +113,21 @@ class Answerer:
             except TROUBLES as error:
                 done.trouble = done.trouble or cause(error)
                 batch.became |= {each.id: self._again(each, error) for each in its}
-        self._write(batch.files)
+        try:
+            self._write(batch.files)
+        except OSError as error:
+            self._settle({each.id: self._again(each, error) for each in answers})
+            raise
         reach("answers-written")
-        settle_all(self._engine, batch.became, self._clock())
+        self._settle(batch.became)
         reach("answers-made")
         for each in answers:
             became = batch.became[each.id]
             done.counts[became["state"]] += 1
             self._told(each, became["state"], became["message"])
+
+    def _settle(self, became: dict[int, dict[str, Any]]) -> None:
+        settle_all(self._engine, became, self._clock())
 
     def _build(self, screening_id: int, answers: Sequence[Due], batch: _Batch) -> None:
         """Build the answers of one film. Raises what `worker.patience` knows."""
@@ -158,7 +165,7 @@ class Answerer:
         except TROUBLES:
             raise
         except Exception as error:  # of our own or of highdicom's: the others go on
-            log.error("an answer could not be built", exc_info=True)
+            log.exception("an answer could not be built")
             batch.became[each.id] = _impossible(f"it cannot be built ({type(error).__name__})")
         else:
             name = file_name(uid)
@@ -200,6 +207,12 @@ class Answerer:
 
     def _strike(self, error: FilmError) -> dict[str, Any]:
         return {"state": "due", "message": str(error), "due_at": self._clock() + _AGAIN_AFTER}
+
+
+def remove_half_written(answers: Path) -> None:
+    """Remove what a kill left below answers/; for the one that holds the site."""
+    for folder in answers.glob("??"):
+        remove_temporary(folder)
 
 
 def file_name(sop_instance_uid: str) -> str:

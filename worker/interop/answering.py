@@ -9,7 +9,7 @@ from contextlib import closing, contextmanager
 from sqlalchemy import Engine
 
 from worker.config import Config
-from worker.interop.answerer import Answerer, Done
+from worker.interop.answerer import Answerer, Done, remove_half_written
 from worker.patience import TROUBLES, cause
 from worker.store.queries import waiting_files_count
 
@@ -21,10 +21,11 @@ _SHARE = 0.25  # of the time goes into answers while films wait to be screened
 
 @contextmanager
 def answering(engine: Engine, config: Config, check: Callable[[], None]) -> Iterator[None]:
-    """Answers are made beside what is done within, if the site wants any."""
+    """Answers are made beside what is done within, if this site, which we hold, wants any."""
     if not config.dicom.results:
         yield
         return
+    remove_half_written(config.dicom.answers)
     stop = threading.Event()
     answerer = Answerer(engine, config, check)
     thread = threading.Thread(target=_answer, args=(answerer, engine, stop), name="answers")
@@ -37,8 +38,9 @@ def answering(engine: Engine, config: Config, check: Callable[[], None]) -> Iter
 
 
 def answer_all(engine: Engine, config: Config, check: Callable[[], None]) -> None:
-    """Make all that is due, if the site wants answers, and log what was in the way."""
+    """Make all that is due, if this site, which we hold, wants answers; log what was in the way."""
     if config.dicom.results:
+        remove_half_written(config.dicom.answers)
         with closing(Answerer(engine, config, check)) as answerer:
             _log(answerer.work_off())
 
