@@ -120,6 +120,7 @@ class Subject:
 def complete(answer: SOPClass, subject: Subject) -> None:
     """What highdicom leaves out or takes from the clock."""
     copy_patient_and_study(subject.source, answer)
+    answer.ContributingEquipmentSequence = [subject.contributing_equipment()]
     at = subject.screened_at
     day, time = DA(at.date()), TM(at.time().replace(microsecond=0))
     answer.InstanceCreationDate = answer.ContentDate = answer.SeriesDate = day

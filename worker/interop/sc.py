@@ -33,7 +33,6 @@ def secondary_capture(subject: Subject, picture: bytes) -> SCImage:
         patient_orientation=("L", "F"),  # highdicom wants one; the film's own follows below
         transfer_syntax_uid=ExplicitVRLittleEndian,
         series_description=long_string(f"{NOTICE}: {subject.algorithm[0]}"),
-        contributing_equipment=[subject.contributing_equipment()],
         **subject.place("sc"),
         **subject.equipment(),
     )

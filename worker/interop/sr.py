@@ -47,7 +47,6 @@ def structured_report(subject: Subject) -> Comprehensive3DSR:
         is_final=False,
         is_verified=False,
         series_description=long_string(f"{NOTICE}: {subject.algorithm[0]}"),
-        contributing_equipment=[subject.contributing_equipment()],
         **subject.place("sr"),
         **subject.equipment(),
     )
