@@ -53,7 +53,7 @@ def attributes_of(data: bytes, limits: DecodeLimits) -> Attributes:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # they quote patient tags
-            ds, _ = read_dataset(data, limits)
+            ds = read_dataset(data, limits)[0]
             return read_attributes(ds, hashlib.sha256(data).hexdigest())
     except (FilmError, MemoryError):
         raise

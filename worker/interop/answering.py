@@ -16,7 +16,7 @@ from worker.store.queries import waiting_files_count
 log = logging.getLogger(__name__)
 
 _LOOK_EVERY_S = 2.0
-_SHARE = 0.25  # of the time goes into answers while films wait to be screened
+_SHARE = 0.1  # of the time goes into answers while films wait to be screened
 
 
 @contextmanager
