@@ -548,6 +548,7 @@ def test_these_are_the_commands():
             "query",
             "status",
             "report",
+            "answer",
         ),
         *(
             "models list",

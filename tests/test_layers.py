@@ -14,7 +14,7 @@ ROOT = Path(__file__).resolve().parents[1]
 LAYERS = (
     ("worker",),
     ("worker.errors", "worker.assets", "worker.records", "worker.failpoints", "worker.crashes"),
-    ("worker.memory", "worker.progress"),
+    ("worker.memory", "worker.progress", "worker.uids"),
     ("worker.filesystem", "worker.folders", "worker.csvtext", "worker.heartbeat", "worker.logs"),
     ("worker.parquet",),
     ("worker.config", "worker.labels"),
@@ -101,6 +101,7 @@ ALLOWED = {
     "torchvision": {"models"},
     "pydicom": {"worker.imaging", "worker.interop"},
     "pynetdicom": {"worker.interop"},
+    "highdicom": {"worker.interop"},
     "alembic": {"worker.store"},
     "watchdog": {"worker.intake"},
     "click": {"worker.cli"},

@@ -24,6 +24,7 @@ from worker.failpoints import reach
 from worker.records import Answered
 from worker.report.site import model_facts, page_name, picture_name, write_page, write_pictures
 from worker.report.view import FilmView
+from worker.store.answers import Wanted
 from worker.store.outcomes import Duplicate, Failed, Outcome, Screened, finish, screened_contents
 from worker.store.work import Item, begin_attempt
 
@@ -183,7 +184,14 @@ class Pipeline:
         )
 
     def _commit(self, outcomes: Sequence[Outcome], now: datetime) -> None:
-        finish(self._engine, outcomes, run_id=self._run_id, model_id=self._model_id, now=now)
+        finish(
+            self._engine,
+            outcomes,
+            run_id=self._run_id,
+            model_id=self._model_id,
+            now=now,
+            answers=Wanted(self._config.dicom.results, self._screener.identity),
+        )
         for outcome in outcomes:
             if isinstance(outcome, Failed):
                 log.info(

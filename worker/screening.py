@@ -23,6 +23,7 @@ from worker.labels import LABELS
 from worker.memory import keep_freed_memory
 from worker.records import Answered, Decision, Examined, Prediction, PreparedFilm, Record
 from worker.thresholds import STRANDED, in_use
+from worker.uids import model_identity
 
 log = logging.getLogger(__name__)
 
@@ -84,9 +85,7 @@ class Screener:
     @cached_property
     def identity(self) -> str:
         """One hexadecimal name for weights and preprocessing together."""
-        return hashlib.sha256(
-            f"{self.card.weights.sha256}{self.preprocessing}".encode()
-        ).hexdigest()
+        return model_identity(self.card.weights.sha256, self.preprocessing)
 
     def examine(self, path: Path) -> Future[Examined]:
         """Begin to decode a film in a process of its own and to predict it then.

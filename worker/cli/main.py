@@ -29,6 +29,7 @@ _COMMANDS = {
     "health": "worker.cli.health",
     "prune": "worker.cli.keep",
     "models": "worker.cli.model",
+    "answer": "worker.cli.answer",
     "train": "worker.cli.train",
     "db": "worker.cli.database",
     "doctor": "worker.cli.site",

@@ -72,6 +72,21 @@ def _run(
     write_worklist(config.site, engine, datetime.now(UTC), at_most=at_most)  # its run has ended
 
 
+@contextmanager
+def _sending(engine: "Engine", config: "Config") -> Iterator[None]:
+    """Answers are sent beside what is done within, if this site has a node for them."""
+    if not config.dicom.send_to:
+        yield
+        return
+    from worker.interop.send import start_sender
+
+    stop = start_sender(config, engine)
+    try:
+        yield
+    finally:
+        stop()
+
+
 @click.command()
 @click.option("--once", is_flag=True, help="Work off the inbox and end.")
 @config_option
@@ -89,6 +104,7 @@ def watch(once: bool, config_file: Path | None) -> None:
     from worker.cli.progress import Counted, bar
     from worker.daemon import Daemon
     from worker.heartbeat import Heartbeat, pulse_file
+    from worker.interop.answering import answer_all, answering
     from worker.marks import require_this_site
     from worker.pipeline import Pipeline
     from worker.screening import Screener
@@ -139,10 +155,12 @@ def watch(once: bool, config_file: Path | None) -> None:
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, stop)
         if not once:
-            daemon.run()
+            with answering(engine, config, check), _sending(engine, config):
+                daemon.run()
             log.info("stopped; what is not finished waits in inbox/ and work/")
             return
         look = daemon.drain()
+        answer_all(engine, config, check)
         failed = counts_by_decision(engine, run_id)["failed"]
     left = {"still incomplete": look.incomplete, "cannot be moved, check rights": look.untakable}
     for why, paths in left.items():
@@ -196,6 +214,7 @@ def backfill(
     from worker.cli.tally import Tally
     from worker.folders import display_name
     from worker.intake.archive import archive_files, count_files
+    from worker.interop.answering import answer_all
     from worker.marks import require_this_site
     from worker.pipeline import Pipeline
     from worker.recovery import tidy
@@ -252,6 +271,7 @@ def backfill(
             advance=advance,
         )
         settle_pages(config.site, engine)
+        answer_all(engine, config, check)
         sources = [display_name(path.resolve()) for path in paths]
         failed = standing_failures(engine, sources, model_id)
     click.echo(tally)

@@ -41,7 +41,7 @@ def decode_dicom(data: bytes, limits: DecodeLimits, patient_names: bool = False)
     Raises a FilmError where there is no picture to show; pydicom and its decoders raise what they
     like for broken content, which `decode` turns into CorruptFile.
     """
-    ds, notes = _read(data, limits)
+    ds, notes = read_dataset(data, limits)
     syntax = str(ds.file_meta.TransferSyntaxUID)
     _require_picture(ds, data, limits)
     limits.check_picture(
@@ -54,7 +54,7 @@ def decode_dicom(data: bytes, limits: DecodeLimits, patient_names: bool = False)
     return Film(pixels, "DICOM", rows, columns, tags, tuple(notes + assumed), gate(ds))
 
 
-def _read(data: bytes, limits: DecodeLimits) -> tuple[Dataset, list[str]]:
+def read_dataset(data: bytes, limits: DecodeLimits) -> tuple[Dataset, list[str]]:
     """Parse a file, with preamble, meta group and transfer syntax made up for where they lack."""
     source = Source(BytesIO(data))
     meta = dicomwalk.read_meta(source)

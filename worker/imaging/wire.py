@@ -21,6 +21,7 @@ from worker.errors import (
     UnsupportedTransferSyntax,
     film_error,
 )
+from worker.imaging.attributes import KEYWORDS, Attributes, is_repeatable
 from worker.imaging.confine import Isolation
 from worker.imaging.limits import DecodeLimits, PrepareSettings
 from worker.imaging.prepare import encode_picture
@@ -117,8 +118,22 @@ def film_answer(
     return _line(header), floats.data, np.ascontiguousarray(picture).data
 
 
-def parse_header(line: bytes, token: bytes, settings: PrepareSettings) -> Header:
-    """Check a header line; raises OtherAnswer or BadAnswer."""
+def attributes_answer(token: bytes, found: Attributes) -> bytes:
+    """The child's answer when only attributes were asked for: a line, and no blobs."""
+    return _line(
+        {
+            "token": token.hex(),
+            "sha256": found.sha256,
+            "values": dict(found.values),
+            "unusable": sorted(found.unusable),
+        }
+    )
+
+
+def parse_header(
+    line: bytes, token: bytes, settings: PrepareSettings, *, attributes: bool = False
+) -> Header:
+    """Check a header line; raises OtherAnswer or BadAnswer. Blobs follow a film's alone."""
     rows = columns = 0
     error = None
     try:
@@ -128,7 +143,7 @@ def parse_header(line: bytes, token: bytes, settings: PrepareSettings) -> Header
         unreadable = bool(values.get("unreadable"))
         if "error" in values:
             error = _film_error(values["error"], values["message"])
-        elif not unreadable:
+        elif not (unreadable or attributes):
             rows, columns = (_count(side, settings.picture_px, 1) for side in values["picture"])
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as wrong:
         raise BadAnswer("no valid header") from wrong
@@ -161,6 +176,19 @@ def parse_film(header: Header, blobs: bytes | bytearray, settings: PrepareSettin
         )
     except (ValueError, KeyError, TypeError, OverflowError) as error:
         raise BadAnswer("no valid film") from error
+
+
+def parse_attributes(header: Header) -> Attributes:
+    """The reverse of `attributes_answer`; raises BadAnswer."""
+    try:
+        values, unusable = header.fields["values"], header.fields["unusable"]
+        known = {key: values[key] for key in KEYWORDS if key in values}
+        texts = all(isinstance(text, str) and is_repeatable(text) for text in known.values())
+        if not texts or len(known) != len(values) or not set(unusable) <= set(KEYWORDS):
+            raise BadAnswer("attributes that no decoder names")
+        return Attributes(_digest(header.fields["sha256"]), known, frozenset(unusable))
+    except (ValueError, KeyError, TypeError) as error:
+        raise BadAnswer("no valid attributes") from error
 
 
 def _film_error(slug: object, message: object) -> FilmError:
