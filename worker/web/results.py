@@ -30,7 +30,7 @@ class Wanted(BaseModel):
     min_probability: Annotated[float | None, Blank, Field(ge=0, le=1)] = None
     max_probability: Annotated[float | None, Blank, Field(ge=0, le=1)] = None
     source: Annotated[str | None, Blank] = None
-    run: Annotated[int | None, Blank] = None
+    run: Annotated[int | None, Blank, Field(ge=1, le=(1 << 63) - 1)] = None
     sort: Sort = "newest"
     offset: Annotated[int, Field(ge=0, le=10_000_000)] = 0
     limit: Annotated[int, Field(ge=1, le=1000)] = 100
