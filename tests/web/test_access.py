@@ -1,5 +1,6 @@
 """Who may come in: every address is shut, but for those that say nothing of films."""
 
+import itertools
 import re
 import time
 from dataclasses import dataclass
@@ -20,6 +21,7 @@ HEADERS = {
     "content-security-policy": "frame-ancestors 'none'",
     "cache-control": "no-store",
 }
+_NUMBERS = itertools.count(1)
 _PARTS = {"{path:path}": "index.html"}
 
 
@@ -45,14 +47,21 @@ def old_cookie(monkeypatch, token=TOKEN, age_s=SESSION_S + 60):
         return f"{COOKIE}={Sessions(token).begin()}"
 
 
+@pytest.fixture(scope="module")
+def guarded_room(new_desk, open_room):
+    return open_room(new_desk().config, TOKEN)
+
+
 @pytest.fixture
-def guarded(desk, open_room):
-    """A reading room that asks for the token."""
-    return open_room(desk.config, TOKEN)
+def guarded(guarded_room):
+    """A reading room that asks for the token, from a browser and an address never seen before."""
+    guarded_room.cookies.clear()
+    guarded_room._transport.client = (f"192.0.2.{next(_NUMBERS)}", 1)
+    return guarded_room
 
 
-def test_the_walk_finds_the_addresses(room):
-    found = {each.path for each in addresses(room.app)}
+def test_the_walk_finds_the_addresses(shared_room):
+    found = {each.path for each in addresses(shared_room.app)}
     assert {"/", "/openapi.json", "/api", "/reports/index.html", "/api/films"} <= found
     assert len(found) >= 17
 
@@ -112,7 +121,8 @@ def test_a_browser_whose_session_ended_is_told_so_on_a_page_when_it_sends_someth
 
 
 @pytest.mark.parametrize(
-    "next", ["//evil", "/\\evil", "https:evil", "https://evil/", "\n//evil", "/\t/evil", "/\n/e", ""]
+    "next",
+    ["//evil", "/\\evil", "https:evil", "https://evil/", "\n//evil", "/\t/evil", "/\n/e", ""],
 )
 def test_a_login_leads_nowhere_else(guarded, next):
     answer = guarded.post("/login", data={"token": TOKEN, "next": next})
@@ -120,7 +130,9 @@ def test_a_login_leads_nowhere_else(guarded, next):
     assert re.fullmatch(r"/([^/\\\s][^\\\s]*)?", answer.headers["location"])
 
 
-@pytest.mark.parametrize("token", ["wrong", "", TOKEN[:-1], "ä", "\udcff".encode("utf-8", "replace")])
+@pytest.mark.parametrize(
+    "token", ["wrong", "", TOKEN[:-1], "ä", "\udcff".encode("utf-8", "replace")]
+)
 def test_a_wrong_token_makes_no_session(guarded, token):
     answer = guarded.post("/login", data={"token": token or " "})
     assert answer.status_code == 403
@@ -157,13 +169,19 @@ def test_a_client_cannot_make_itself_another_one(guarded):
         {"Origin": "http://127.0.0.1:9999"},
     ],
 )
-@pytest.mark.parametrize("token", [None, TOKEN])
-def test_nothing_is_done_for_another_site(desk, open_room, headers, token):
-    client = open_room(desk.config, token)
+def test_nothing_is_done_for_another_site(guarded, headers):
     headers |= {"Authorization": f"Bearer {TOKEN}"}
+    for asked in addresses(guarded.app):
+        if asked.method == "POST":
+            answer = guarded.post(asked.path, headers=headers, content=b"film")
+            assert answer.json()["error"] == "foreign-origin", asked
+
+
+def test_nothing_is_done_for_another_site_where_there_is_no_token(desk, open_room):
+    client = open_room(desk.config)
     for asked in addresses(client.app):
         if asked.method == "POST":
-            answer = client.post(asked.path, headers=headers, content=b"film")
+            answer = client.post(asked.path, headers={"Sec-Fetch-Site": "cross-site"})
             assert answer.json()["error"] == "foreign-origin", asked
     assert desk.names("inbox") == []
 
@@ -178,20 +196,20 @@ def test_our_own_page_and_scripts_may_send(room, headers):
 @pytest.mark.parametrize(
     "host", ["evil.example", "evil.example:8080", "127.0.0.1.evil.example", "[", "", "10.0.0.1"]
 )
-def test_without_a_token_foreign_names_of_this_machine_are_refused(room, host):
-    answer = room.get("/api/results", headers={"Host": host})
+def test_without_a_token_foreign_names_of_this_machine_are_refused(shared_room, host):
+    answer = shared_room.get("/api/results", headers={"Host": host})
     assert (answer.status_code, answer.json()["error"]) == (403, "foreign-host")
 
 
 @pytest.mark.parametrize("host", ["localhost:8080", "localhost", "[::1]:8080", "127.0.0.1:1"])
-def test_its_own_names_are_answered(room, host):
-    assert room.get("/api/results", headers={"Host": host}).status_code == 200
+def test_its_own_names_are_answered(shared_room, host):
+    assert shared_room.get("/api/results", headers={"Host": host}).status_code == 200
 
 
 @pytest.mark.parametrize("name", ["X-Forwarded-For", "Forwarded", "Via"])
-def test_without_a_token_nobody_is_answered_through_a_proxy(room, name):
+def test_without_a_token_nobody_is_answered_through_a_proxy(shared_room, name):
     """A proxy that names us as 127.0.0.1, as nginx does by itself, opened the page to the world."""
-    assert room.get("/", headers={name: "10.0.0.1"}).status_code == 403
+    assert shared_room.get("/", headers={name: "10.0.0.1"}).status_code == 403
 
 
 # Headers
@@ -235,7 +253,12 @@ def test_pages_may_be_framed_by_the_named_sites_only(desk, open_room):
     [
         ("http", [], {"HttpOnly", "SameSite=Lax", "Path=/"}, {"Secure", "SameSite=None"}),
         ("https", [], {"HttpOnly", "SameSite=Lax", "Secure"}, {"SameSite=None"}),
-        ("https", ["https://a.example"], {"SameSite=None", "Secure", "Partitioned"}, {"SameSite=Lax"}),
+        (
+            "https",
+            ["https://a.example"],
+            {"SameSite=None", "Secure", "Partitioned"},
+            {"SameSite=Lax"},
+        ),
     ],
 )
 def test_flags_of_the_cookie(desk, open_room, scheme, embed, wanted, unwanted):

@@ -47,7 +47,6 @@ def serve(
     """
     from worker.errors import UsageError
     from worker.web.access import LOOPBACK
-    from worker.web.app import door, reading_room
     from worker.web.token import find_token
     from worker.web.token import make_token as write_token
 
@@ -57,6 +56,8 @@ def serve(
         return
     host, port = host or config.serve.host, port or config.serve.port
     if only_invocations:
+        from worker.web.app import door
+
         app = door(config)
     else:
         token = find_token(config.require_site().serve.token_file)
@@ -65,6 +66,8 @@ def serve(
             raise UsageError(
                 f"to listen {where} a token is needed: make one with 'screen serve --make-token'"
             )
+        from worker.web.app import reading_room
+
         app = reading_room(config, token, watch=watch)
     where = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
     what = "/ping and /invocations are" if only_invocations else "the reading room is"

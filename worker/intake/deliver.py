@@ -47,7 +47,7 @@ def safe_name(given: str) -> str:
     'chest.dcm'
     """
     name = given.replace("\\", "/").rpartition("/")[2].encode("utf-8", "replace").decode("utf-8")
-    name = "".join(char if char.isprintable() else "_" for char in name).strip().lstrip(".~$")
+    name = "".join(char if char.isprintable() else "_" for char in name).strip().lstrip(".~$ ")
     stem, dot, suffix = name.rpartition(".")
     if not stem or len(suffix.encode()) > _LONGEST_SUFFIX_BYTES:
         stem, dot, suffix = name, "", ""

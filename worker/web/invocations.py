@@ -10,18 +10,19 @@ import tempfile
 import threading
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from anyio import CapacityLimiter, to_thread
 from fastapi import APIRouter, HTTPException, Request
 from fastapi.responses import JSONResponse
 
-from worker.classify import classify
 from worker.config import Config
 from worker.records import RECORD_FIELDS, Record
-from worker.screening import Screener
 from worker.web.metrics import Traffic
 from worker.web.room import Rates
+
+if TYPE_CHECKING:
+    from worker.screening import Screener
 
 _FILMS = (
     *("application/octet-stream", "application/x-image", "application/dicom"),
@@ -57,18 +58,22 @@ class Model:
 
     def __init__(self, config: Config) -> None:
         self.config = config
-        self._screener: Screener | None = None
+        self._screener: "Screener | None" = None
         self._lock = threading.Lock()
 
-    def load(self) -> Screener:
+    def load(self) -> "Screener":
         """The screener. Raises ModelError or ConfigError."""
         with self._lock:
             if self._screener is None:
+                from worker.screening import Screener  # torch: most rooms never need it
+
                 self._screener = Screener(self.config)
             return self._screener
 
     def answer(self, films: list[tuple[str, bytes]]) -> list[Record]:
         """Records of films (name, bytes), in order. The bytes are gone from the disk afterwards."""
+        from worker.classify import classify
+
         screener = self.load()
         with tempfile.TemporaryDirectory(prefix="screen-") as folder:
             paths = [Path(folder) / str(number) for number in range(len(films))]

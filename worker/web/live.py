@@ -62,7 +62,7 @@ def routes(live: Live) -> APIRouter:
         """Server-sent events: `now`, a piece of HTML with what came last, on each change."""
         if live.is_full():
             raise HTTPException(503, f"{_MOST_READERS} browsers listen already")
-        seen = live.events(lambda: request.app.state.is_over())
+        seen = live.events(request.app.state.is_over)
         return StreamingResponse(seen, media_type="text/event-stream")
 
     return router
