@@ -1,6 +1,6 @@
 """Start `screen serve` as often as a line with a port comes in: forked, so that it starts at once.
 
-    python -m tests.web.forks CONFIG
+python -m tests.web.forks CONFIG
 """
 
 import os

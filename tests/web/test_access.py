@@ -93,7 +93,7 @@ def test_the_token_opens_every_address(guarded, monkeypatch, kind):
     for asked in addresses(guarded.app):
         if asked.path != "/api/events":  # never ends
             answer = guarded.request(asked.method, asked.path, headers=headers)
-            assert answer.status_code not in (401, 403, 405) and answer.status_code < 500, asked
+            assert answer.status_code in (200, 303, 400, 404, 411, 415, 422), asked
 
 
 @pytest.mark.parametrize("path", sorted(OPEN))
@@ -117,7 +117,8 @@ def test_browsers_are_led_to_the_login_and_back(guarded):
 def test_a_browser_whose_session_ended_is_told_so_on_a_page_when_it_sends_something(guarded):
     answer = guarded.post("/reviews", data={}, headers={"Accept": "text/html"})
     assert answer.status_code == 401
-    assert "log in" in answer.text.lower() and "<html" in answer.text
+    assert "log in" in answer.text.lower()
+    assert "<html" in answer.text
 
 
 @pytest.mark.parametrize(
@@ -265,7 +266,8 @@ def test_flags_of_the_cookie(desk, open_room, scheme, embed, wanted, unwanted):
     client = open_room(configure(desk.config, serve={"embed": embed}), TOKEN)
     answer = client.post(f"{scheme}://127.0.0.1:8080/login", data={"token": TOKEN})
     flags = {flag.strip() for flag in answer.headers["set-cookie"].split(";")}
-    assert wanted <= flags and not unwanted & flags
+    assert wanted <= flags
+    assert not unwanted & flags
     assert ("strict-transport-security" in answer.headers) == (scheme == "https")
 
 

@@ -4,6 +4,7 @@ import contextlib
 import os
 import signal
 import time
+from pathlib import Path
 
 import httpx
 import pytest
@@ -44,10 +45,11 @@ def test_every_film_that_is_sent_comes_to_an_end(serving, sample_films):
     desk, server = serving
     films = sorted(sample_films.rglob("*.jpeg")) or sorted(sample_films.rglob("*.*"))
     digests = [send(server, path) for path in films]
-    assert digests == [sha256(path.read_bytes()) for path in films] and len(films) == 16
+    assert digests == [sha256(path.read_bytes()) for path in films]
+    assert len(films) == 16
     said = until(lambda: answered(server, digests), "all are answered", server.said, 240)
     assert {each["result"]["status"] for each in said} == {"screened"}
-    assert [os.path.basename(each["result"]["file"]) for each in said] == [p.name for p in films]
+    assert [Path(each["result"]["file"]).name for each in said] == [p.name for p in films]
     until(lambda: len([p for p in desk.site.done.rglob("*") if p.is_file()]) == 16, "all are done")
     assert desk.names("inbox") == []
     for each in said:
@@ -62,7 +64,8 @@ def test_a_listener_sees_a_film_come_and_its_decision(serving, sample_films):
         assert events.headers["content-type"].startswith("text/event-stream")
         lines = events.iter_lines()
         first = [next(lines) for _ in range(2)]
-        assert first[0] == "event: now" and first[1].startswith("data: ")
+        assert first[0] == "event: now"
+        assert first[1].startswith("data: ")
         name = "a-film-of-its-own.jpeg"
         server.client.post(f"/api/films?name={name}", content=film.read_bytes() + b"\0")
         end_s = time.monotonic() + 60
@@ -87,5 +90,6 @@ def test_sigterm_ends_server_and_worker_though_somebody_listens(serving):
         next(e.iter_lines())
         code, _ = server.end()
     assert code in (0, -signal.SIGTERM), server.said()
-    assert workers and not any(os.path.exists(f"/proc/{pid}") for pid in workers)
+    assert workers
+    assert not any(Path(f"/proc/{pid}").exists() for pid in workers)
     assert "timeout graceful shutdown exceeded" not in server.said()

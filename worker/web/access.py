@@ -21,7 +21,7 @@ _OPEN = ("/login", "/healthz", "/ping")  # say nothing of any film
 _PASSED_ON = ("forwarded", "x-forwarded-for", "x-forwarded-host", "via")
 _SAFE = ("GET", "HEAD", "OPTIONS")
 _NOT_HERE = "without a token only this machine may ask, by its own name and through no proxy"
-_TOKEN_WANTED = (
+_COME_IN = (
     "send 'Authorization: Bearer TOKEN', or log in: at /login, in another window if something was "
     "typed here; then send it again, nothing was kept"
 )
@@ -76,7 +76,7 @@ class Gate:
             asked = path + f"?{request.scope['query_string'].decode('latin-1')}".rstrip("?")
             return RedirectResponse(f"/login?next={quote(asked)}", 303)
         wanted = {"WWW-Authenticate": "Bearer"}
-        return said(request, 401, _TOKEN_WANTED, wanted, slug="token-wanted")
+        return said(request, 401, _COME_IN, wanted, slug="token-wanted")
 
     def _may_enter(self, path: str, headers: Headers) -> bool:
         sessions = self._access.sessions

@@ -2,12 +2,14 @@
 
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, ExitStack, asynccontextmanager
+from pathlib import Path
 
 from fastapi import FastAPI
 from fastapi.concurrency import run_in_threadpool
 
 from worker import __version__
 from worker.config import Config
+from worker.errors import StoreError
 from worker.intake.deliver import remove_abandoned
 from worker.marks import require_this_site
 from worker.report.wording import CAVEAT
@@ -40,11 +42,18 @@ def reading_room(config: Config, token: str | None, *, watch: bool = False) -> F
     def check() -> None:
         require_this_site(config.site, reader)  # asked anew: the first worker makes the mark
 
+    opened = _identity(config.database.file)
+
+    def check_database() -> None:
+        if _identity(config.database.file) != opened:
+            raise StoreError("the database was removed or replaced: start 'screen serve' again")
+
     room = Room(
         config=config,
         reader=reader,
         writer=writer,
         check=check,
+        check_database=check_database,
         sessions=sessions,
         rates=rates,
         traffic=traffic,
@@ -101,6 +110,15 @@ def door(config: Config) -> FastAPI:
     app = _app(life, traffic)
     app.include_router(invocations.routes(model, Rates(), traffic))
     return app
+
+
+def _identity(file: Path) -> tuple[int, int] | None:
+    """What tells a file from one that was put in its place; `None` if it is gone."""
+    try:
+        status = file.stat()
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino
 
 
 def _app(

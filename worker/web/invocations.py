@@ -58,7 +58,7 @@ class Model:
 
     def __init__(self, config: Config) -> None:
         self.config = config
-        self._screener: "Screener | None" = None
+        self._screener: Screener | None = None
         self._lock = threading.Lock()
 
     def load(self) -> "Screener":

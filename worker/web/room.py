@@ -23,14 +23,15 @@ class Room:
     """A site as the page sees it.
 
     `reader` never writes; `writer` keeps reviews. `check` raises ShareGone when the folders are not
-    the site's; `reviewed` is told of each new review. `sessions` are `None` where no token
-    is asked for.
+    the site's, `check_database` StoreError when its file is gone or another one; `reviewed` is told
+    of each new review. `sessions` are `None` where no token is asked for.
     """
 
     config: Config
     reader: Engine
     writer: Engine
     check: Callable[[], None]
+    check_database: Callable[[], None]
     sessions: Sessions | None
     rates: "Rates"
     traffic: Traffic
