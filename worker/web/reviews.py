@@ -88,6 +88,7 @@ def routes(room: Room) -> APIRouter:
 
 def keep(room: Room, opinion: Opinion) -> Kept:
     """Store a review, then render the film's page with it. Raises HTTPException."""
+    room.check_database()  # else it would be kept in a file that has no name any more
     screening = screening_of_page(room.reader, opinion.page)
     if screening is None:
         raise HTTPException(404, "there is no such report: ask for it anew")
