@@ -105,7 +105,12 @@ def keep(room: Room, opinion: Opinion) -> Kept:
     add_review(room.writer, review)
     room.reviewed()
     try:
-        render_again(room.config.site, room.reader, [screening])
+        render_again(
+            room.config.site,
+            room.reader,
+            [screening],
+            patient_names=room.config.report.patient_names,
+        )
     except (ScreenError, OSError) as error:  # it is kept; 'screen report' mends the page
         log.warning("a reviewed page cannot be rendered", extra={"slug": type(error).__name__})
     return Kept(page=opinion.page, verdict=opinion.verdict, finding=finding)
