@@ -2,11 +2,13 @@
 
 import hashlib
 import os
+import shutil
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -15,8 +17,19 @@ from tests.standin import SMALL_PX, StandInScreener, make_card
 from worker.config import Config, load_config
 from worker.site import init_site
 
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser
+
 REPOSITORY = Path(__file__).resolve().parents[1]
 SHARED_DATA = REPOSITORY.parent / "shared" / "data"
+QUIET = (
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--no-first-run",
+)
 NOT_ALLOWED = "this machine does not allow"
 NOON = datetime(2026, 5, 3, 12, 0, 0, tzinfo=UTC)
 
@@ -71,6 +84,20 @@ def repository() -> Path:
 def sample_films() -> Path:
     """The 16 validation films in class folders; only ever read."""
     return REPOSITORY / "tests" / "films"
+
+
+@pytest.fixture(scope="module")  # not for longer: its event loop would be in the way of others
+def browser() -> "Iterator[Browser]":
+    """Debian's Chromium, that asks nobody anything."""
+    from playwright.sync_api import sync_playwright
+
+    chromium = shutil.which("chromium")
+    if chromium is None:
+        pytest.skip("Debian's package chromium is not installed")
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=chromium, args=list(QUIET))
+        yield browser
+        browser.close()
 
 
 @pytest.fixture

@@ -17,13 +17,13 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from bench.speed import database, ends, growth, latency, manifest, startup
+from bench.speed import database, ends, firstview, growth, latency, manifest, startup
 from bench.speed.facts import ROOT, machine_facts
 from bench.speed.films import Mix, jpeg_mix, small_mix
 from bench.speed.stages import MIXES
 from bench.speed.tables import fill_in, table
 
-PARTS = (*ends.PARTS, "latency", "memory", "scaling", "rerun", "query", "startup")
+PARTS = (*ends.PARTS, "latency", "memory", "scaling", "rerun", "query", "startup", "view")
 DOCUMENT = ROOT / "docs" / "PERFORMANCE.md"
 RESULTS = ROOT / "build" / "bench"
 
@@ -40,6 +40,7 @@ class Sizes:
     scaling: tuple[int, ...]
     finished: int
     rows: int
+    shown: int
     repeats: int
 
 
@@ -50,6 +51,7 @@ FULL = Sizes(
     scaling=(1_000, 10_000, 100_000),
     finished=100_000,
     rows=1_000_000,
+    shown=10_000,
     repeats=10,
 )
 QUICK = Sizes(
@@ -59,6 +61,7 @@ QUICK = Sizes(
     scaling=(200, 1_000),
     finished=2_000,
     rows=10_000,
+    shown=1_000,
     repeats=2,
 )
 
@@ -99,6 +102,7 @@ class Bench:
             "rerun": lambda: manifest.measure(scratch, jpeg_mix(), self.sizes.finished),
             "query": lambda: database.measure(scratch, self.sizes.rows, self.sizes.repeats),
             "startup": lambda: startup.measure(scratch, self.sizes.repeats),
+            "view": lambda: firstview.measure(scratch, self.sizes.shown, self.sizes.repeats),
         }
         for part in parts:
             if part in alone:

@@ -273,6 +273,21 @@ def _startup(found: Row) -> Lines:
     yield "Target: `screen --help` ≤ 0.3 s, without torch."
 
 
+def _view(found: Row) -> Lines:
+    names = {"file": "from the disk", "served": "from `screen serve`"}
+    rows = [
+        [names[way], *(f"{_spread(said[key], '.0f')} ms" for key in ("paint_ms", "load_ms"))]
+        for way, said in found["ways"].items()
+    ]
+    head = [f"worklist of {found['results']:,} results", "first view (target ≤ 1,000 ms)"]
+    yield from _grid([*head, "whole page"], rows)
+    yield ""
+    yield (
+        f"{found['repeats']} times each, in turns, in Chromium {found['chromium']} that has seen "
+        f"nothing before; index.html has {found['bytes'] / 1e6:.2f} MB."
+    )
+
+
 _TABLES: dict[str, Callable[[Row], Lines]] = {
     "stages": _stages,
     "backfill": _backfill,
@@ -284,4 +299,5 @@ _TABLES: dict[str, Callable[[Row], Lines]] = {
     "rerun": _rerun,
     "query": _query,
     "startup": _startup,
+    "view": _view,
 }

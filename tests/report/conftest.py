@@ -1,6 +1,5 @@
 """Films and rows to render; every value may be replaced."""
 
-import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -9,20 +8,13 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser, Page
 
 from models.cards import Population
+from tests.browsing import problems_of
 from worker.records import Decision, Record, Tags
 from worker.report.view import FilmView, ModelFacts, RunView, WorklistRow
 
-QUIET = (
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-    "--no-first-run",
-)
 NOON = datetime(2026, 5, 3, 12, 0, 0, tzinfo=UTC)
 MODEL = ModelFacts(
     name="default",
@@ -129,31 +121,11 @@ def failure(record: Callable[..., Record]) -> Callable[..., WorklistRow]:
     return make
 
 
-@pytest.fixture(scope="module")  # not for longer: its event loop would be in the way of others
-def browser() -> Iterator[Browser]:
-    chromium = shutil.which("chromium")
-    if chromium is None:
-        pytest.skip("Debian's package chromium is not installed")
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=chromium, args=list(QUIET))
-        yield browser
-        browser.close()
-
-
 @pytest.fixture
 def page(browser: Browser) -> Iterator[Page]:
     """A page that collects whatever goes wrong and whatever leaves the machine."""
     page = browser.new_page()
-    problems: list[str] = []
-    page.on("console", lambda message: problems.append(message.text))
-    page.on("pageerror", lambda error: problems.append(str(error)))
-    page.on("dialog", lambda dialog: problems.append(f"dialog {dialog.message}"))
-    page.on(
-        "request",
-        lambda request: (
-            None if request.url.startswith(("file:", "data:")) else problems.append(request.url)
-        ),
-    )
+    problems = problems_of(page)
     yield page
     page.close()
     assert problems == []
