@@ -184,7 +184,7 @@ def parse_attributes(header: Header) -> Attributes:
         values, unusable = header.fields["values"], header.fields["unusable"]
         known = {key: values[key] for key in KEYWORDS if key in values}
         texts = all(isinstance(text, str) and is_repeatable(text) for text in known.values())
-        if not texts or len(known) != len(values) or not set(unusable) <= set(KEYWORDS):
+        if not texts or known != values or not set(unusable) <= set(KEYWORDS):
             raise BadAnswer("attributes that no decoder names")
         return Attributes(_digest(header.fields["sha256"]), known, frozenset(unusable))
     except (ValueError, KeyError, TypeError) as error:
