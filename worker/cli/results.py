@@ -172,7 +172,7 @@ def report(run: int | None, open_it: bool, config_file: Path | None) -> None:
         if run is not None and not knows_run(engine, run):
             raise click.UsageError(f"there is no run {run}: 'screen status' shows the last ones")
         ids = [screening_id for screening_id, *_ in screening_ids(engine, run)]
-        without = render_again(config.site, engine, ids, patient_names=config.report.patient_names)
+        without = render_again(config.site, engine, ids, identity=config.dicom.identity)
         mark_all_due(engine)
         page = write_worklist(config.site, engine, datetime.now(UTC), at_most=_RESULT_PAGES)
         while results_due(config.site, engine):  # in pieces: a daemon writes its worklist between

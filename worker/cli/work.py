@@ -96,7 +96,7 @@ def watch(once: bool, config_file: Path | None) -> None:
     config = chosen_config(config_file)
     with (
         hold_site(config) as engine,
-        closing(Screener(config)) as screener,
+        closing(Screener(config, keep_patients=True)) as screener,
         _run(engine, config, screener, "watch", "inbox") as (run_id, model_id),
     ):
         check = require_this_site(config.site, engine)
@@ -188,7 +188,7 @@ def backfill(
         return
     with (
         hold_site(config) as engine,
-        closing(Screener(config)) as screener,
+        closing(Screener(config, keep_patients=True)) as screener,
         _run(engine, config, screener, "backfill", ", ".join(map(display_name, paths))) as (
             run_id,
             model_id,
@@ -196,7 +196,7 @@ def backfill(
         closing(Progress(total, screener.card.labels)) as progress,
     ):
         check = require_this_site(config.site, engine)
-        tidy(config.site, engine, patient_names=config.report.patient_names)
+        tidy(config.site, engine, identity=config.dicom.identity)
         files = (found for path in paths for found in archive_files(path, unlisted))
         run_backfill(
             engine,

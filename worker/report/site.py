@@ -15,7 +15,9 @@ from models.cards import Card
 from worker.config import Site
 from worker.failpoints import reach
 from worker.filesystem import sync_filesystem, sync_folder, write_all_atomic, write_atomic
+from worker.identity import shown
 from worker.marks import require_this_site
+from worker.records import Identity
 from worker.report.pages import film_page, worklist_pages
 from worker.report.results import FOLDER as RESULTS
 from worker.report.results import remove_results, row_of, write_results
@@ -24,6 +26,7 @@ from worker.report.worklist import fair_shares
 from worker.store import queries
 from worker.store.lists import lists
 from worker.store.mark import keep_pages_safe, pages_safe
+from worker.store.previous import previous_films
 from worker.store.worklist import (
     has_more_results,
     most_urgent,
@@ -121,11 +124,11 @@ def render_again(
     ids: Iterable[int],
     alive: Callable[[], None] = lambda: None,
     *,
-    patient_names: bool = False,
+    identity: Identity = "off",
 ) -> list[int]:
     """Render the pages of these screenings from the database; return those without a picture.
 
-    `alive` is called before each. Names of patients are shown only where the site wants it.
+    `alive` is called before each. Patients are shown as `identity` says.
     Synced, as the pages were that they replace: `broken_pages` does
     not look into these again. Raises ShareGone when reports/ is not the folder that was marked.
     """
@@ -140,16 +143,18 @@ def render_again(
         except FileNotFoundError:
             without.append(screening_id)
             continue
-        _write_page(site, stored_view(stored, picture, patient_names=patient_names), sync=True)
+        view = stored_view(stored, picture, identity=identity)
+        previous = previous_films(engine, view.tags.patient_key, stored.record.sha256, screening_id)
+        _write_page(site, replace(view, previous=previous), sync=True)
     return without
 
 
 def stored_view(
-    stored: queries.StoredScreening, picture: bytes, *, patient_names: bool = False
+    stored: queries.StoredScreening, picture: bytes, *, identity: Identity = "off"
 ) -> FilmView:
     """What a page shows of a screening that was read back from the database.
 
-    A name that was stored while the site wanted names is left out when it no longer does.
+    What was stored of the patient while the site wanted more is left out when it no longer does.
     """
     return FilmView(
         record=stored.record,
@@ -160,7 +165,7 @@ def stored_view(
         format=stored.format,
         rows=stored.rows,
         columns=stored.columns,
-        tags=stored.tags if patient_names else replace(stored.tags, patient_name=None),
+        tags=shown(stored.tags, identity),
         notes=stored.notes,
         run=stored.run,
         screened_at=stored.screened_at,
