@@ -291,10 +291,10 @@ def words(page):
 def test_date_and_equipment_stand_among_the_facts(film):
     said = {"study_date": "2024-01-31", "manufacturer": "Maker", "station_name": "ROOM1"}
     text = words(film_page(film(tags=Tags(**said, manufacturer_model_name="X1"))))
-    assert "Study date 2024-01-31" in text
-    assert "Equipment Maker X1, ROOM1" in text
+    assert "Study date2024-01-31" in text
+    assert "EquipmentMaker X1, ROOM1" in text
     text = words(film_page(film(tags=Tags(**said, manufacturer_model_name="Maker X1"))))
-    assert "Equipment Maker X1, ROOM1" in text
+    assert "EquipmentMaker X1, ROOM1" in text
 
 
 @pytest.mark.parametrize(("said", "warned"), [("YES", True), ("NO", False), (None, False)])

@@ -55,7 +55,7 @@ def render(ds: Dataset, cell_bits: int) -> tuple[Pixels, list[str]]:
     had to be assumed.
     Raises CorruptFile for pixels that contradict their tags; decoders raise what they like.
     """
-    stored = _decoded(ds)
+    stored = stored_values(ds)
     photometric = text(ds, "PhotometricInterpretation")
     if photometric == "PALETTE COLOR":
         _check_segments(ds)
@@ -67,7 +67,7 @@ def render(ds: Dataset, cell_bits: int) -> tuple[Pixels, list[str]]:
     return _grey(stored, ds, cell_bits)
 
 
-def _decoded(ds: Dataset) -> Stored:
+def stored_values(ds: Dataset) -> Stored:
     """The first frame as stored; what the cheapest decoder cannot read, the others try.
 
     Grey films come with their unused bits: pydicom drops them as if HighBit were BitsStored - 1.
