@@ -387,6 +387,13 @@ def test_tags_gate_but_the_film_is_decoded(dicom, tags, expected):
     assert film.pixels.shape == (256, 256)
 
 
+def test_values_for_processing_are_noted(dicom):
+    film = decode(dicom(PresentationIntentType="FOR PROCESSING"))
+    assert film.refusal is None
+    assert any("for processing" in note for note in film.notes)
+    assert decode(dicom(PresentationIntentType="FOR PRESENTATION")).notes == ()
+
+
 def test_a_lateral_view_code_gates(dicom):
     code = Dataset()
     code.CodeValue, code.CodingSchemeDesignator = "399173006", "SCT"

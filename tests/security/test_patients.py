@@ -118,6 +118,9 @@ def test_a_pseudonym_is_all_that_is_kept(screen: Screen, site: Config, film: Pat
         assert secrets_in(path.read_bytes().decode("latin-1")) == []
     assert key not in pages(site)
     assert key not in said(screen, site, film)
+    doctor = screen("doctor", cwd=site.root).stdout
+    assert "patients: a keyed hash of their ID is kept" in doctor
+    assert "its key is there" in doctor
 
 
 def test_a_site_that_wants_patients_has_them_on_pages_only(

@@ -2,7 +2,6 @@
 
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
 
 from sqlalchemy import Engine, Select, func, select
 from sqlalchemy.orm import aliased
@@ -58,7 +57,9 @@ def previous_films(
     return tuple(sorted(films, key=lambda film: film.day, reverse=True))
 
 
-def _asked(patient_key: str, sha256: str | None, before: int | None) -> Select[Any]:
+def _asked(
+    patient_key: str, sha256: str | None, before: int | None
+) -> Select[str | None, datetime, str, str, datetime | None, str, str]:
     """By the index of keys, whose entries are in the order in which films came: nothing to sort."""
     other = aliased(Screening)
     newest = select(func.max(other.id)).where(other.film_id == Film.id)
