@@ -21,7 +21,7 @@ LAYERS = (
     ("worker.imaging",),
     ("worker.intake",),
     ("models",),
-    ("worker.inference", "worker.thresholds"),
+    ("worker.inference", "worker.thresholds", "worker.identity"),
     ("worker.screening",),
     ("worker.store",),
     ("worker.marks", "worker.patience"),

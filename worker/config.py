@@ -128,11 +128,10 @@ class Guard(_Section):
 
 
 class Report(_Section):
-    """Size and quality of the pictures in reports, and whether pages name patients."""
+    """Size and quality of the pictures in reports."""
 
     picture_px: Annotated[int, Field(ge=256, le=4096)] = 1024
     quality: Annotated[int, Field(ge=1, le=100)] = 85
-    patient_names: bool = False
 
 
 class Retention(_Section):

@@ -26,6 +26,7 @@ from worker.report.site import model_facts, page_name, picture_name, write_page,
 from worker.report.view import FilmView
 from worker.store.answers import Wanted
 from worker.store.outcomes import Duplicate, Failed, Outcome, Screened, finish, screened_contents
+from worker.store.previous import previous_films
 from worker.store.work import Item, begin_attempt
 
 if TYPE_CHECKING:  # torch is for whoever makes the screener
@@ -161,6 +162,7 @@ class Pipeline:
             notes=film.notes,
             run=self._run_id,
             screened_at=now,
+            previous=previous_films(self._engine, film.tags.patient_key, str(record.sha256)),
         )
 
     def _outcome(self, item: Item, batch: Started, screened: dict[int, Answered]) -> Outcome:

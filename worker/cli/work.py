@@ -116,7 +116,7 @@ def watch(once: bool, config_file: Path | None) -> None:
     with (
         stoppable(lambda: _SAME_AGAIN),
         hold_site(config) as engine,
-        closing(Screener(config)) as screener,
+        closing(Screener(config, keep_patients=True)) as screener,
         _run(engine, config, screener, "watch", "inbox") as (run_id, model_id),
         bar("", _there(config, engine) if once else 0, "film") if once else nullcontext() as shown,
     ):
@@ -243,7 +243,7 @@ def backfill(
     with (
         stoppable(stopped),
         hold_site(config) as engine,
-        closing(Screener(config)) as screener,
+        closing(Screener(config, keep_patients=True)) as screener,
         _run(engine, config, screener, "backfill", ", ".join(map(display_name, paths))) as (
             run_id,
             model_id,
@@ -258,7 +258,7 @@ def backfill(
             shown.update(files)
 
         check = require_this_site(config.site, engine)
-        tidy(config.site, engine, patient_names=config.report.patient_names)
+        tidy(config.site, engine, identity=config.dicom.identity)
         files = (found for path in paths for found in archive_files(path, unlisted))
         run_backfill(
             engine,

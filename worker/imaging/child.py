@@ -140,7 +140,7 @@ def _content(request: handover.Request) -> bytes:
 
 
 def _prepared(data: bytes, token: bytes, settings: PrepareSettings, limits: DecodeLimits) -> Answer:
-    film = decode(data, limits, settings.picture_px, patient_names=settings.patient_names)
+    film = decode(data, limits, settings.picture_px, identity=settings.identity)
     low, high = settings.stretch_low, settings.stretch_high
     return wire.film_answer(
         token,
