@@ -9,8 +9,7 @@ from sqlalchemy import text
 from bench import synthetic
 from worker.cli.main import cli
 from worker.report.site import pages_due, render_runs, write_worklist
-from worker.store.queries import latest_card
-from worker.store.runs import covered_s, run_facts, run_ids, score_spread
+from worker.store.runs import covered_s, latest_card, run_facts, run_ids, score_spread
 from worker.store.work import begin_run, register_model
 
 NOW = datetime(2026, 9, 1, tzinfo=UTC)

@@ -23,8 +23,7 @@ from worker.report.drift import FEWEST_FILMS, Drift, drift, refused_share
 from worker.report.environment import render
 from worker.report.histogram import Drawn
 from worker.report.wording import Group, groups
-from worker.store.queries import RunSummary, run_summary
-from worker.store.runs import NEWEST, RunFacts, run_facts, run_ids, total
+from worker.store.runs import NEWEST, RunFacts, RunSummary, run_facts, run_ids, run_summary, total
 
 FOLDER = "runs"
 _MARK_BYTES = 40
