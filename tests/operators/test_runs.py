@@ -152,6 +152,18 @@ def test_drift_is_shown_against_the_reference_and_called_by_its_name(ran):
     assert "Scores lie far from the reference" in page_of(config, 1)
 
 
+def test_guard_scores_beyond_the_threshold_are_told_and_never_alike(ran):
+    config, engine = ran
+    changed(engine, "UPDATE screenings SET guard_score = 0.01 WHERE run_id = 1")
+    render_runs(config.site, engine, NOW, 1)
+    assert "lie 0.0% of the guard scores; 0.0% in the reference" in page_of(config, 1)
+    changed(engine, "UPDATE screenings SET guard_score = 0.8 WHERE run_id = 1 AND id % 4 = 0")
+    render_runs(config.site, engine, NOW, 1)
+    page = page_of(config, 1)
+    assert "Guard scores lie far from the reference" in page
+    assert re.search(r"lie 2\d\.\d% of the guard scores; 0\.0% in the reference", page)
+
+
 def test_a_model_without_reference_has_nothing_to_compare_with(ran):
     config, engine = ran
     changed(engine, "UPDATE models SET card = json_remove(card, '$.reference')")
