@@ -22,7 +22,7 @@ from bench.speed.site import command_for, new_site
 from demo.demo import FILMS, chest_dicom
 
 IMAGES = ROOT / "docs" / "images"
-QUALITY = 83
+QUALITY = 80
 PATIENCE_S = 120.0
 FIRST = 9  # films that have ended before the others are dropped
 FILM = "person1954_bacteria_4886.jpeg"
