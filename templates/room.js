@@ -134,8 +134,12 @@
   window.addEventListener('drop', async (event) => {
     event.preventDefault();
     document.body.classList.remove('dropping');
-    const entries = [...event.dataTransfer.items].map((item) => item.webkitGetAsEntry()).filter(Boolean);
-    for (const entry of entries) await walk(entry);
+    // All at once: what was dropped is gone when this function first waits.
+    const dropped = [...event.dataTransfer.items].filter((item) => item.kind === 'file')
+      .map((item) => item.webkitGetAsEntry() || item.getAsFile());
+    for (const each of dropped) {
+      if (each instanceof File) add(each); else await walk(each);
+    }
     next();
   });
   const chosen = () => {

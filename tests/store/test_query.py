@@ -281,9 +281,13 @@ def test_ctrl_c_stops_a_question_that_has_no_end(desk):
         cwd=desk.root, env=screen_environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE,
         text=True,
     )  # fmt: skip
-    assert asked.stdout.readline() == "asking\n"
-    asked.send_signal(signal.SIGINT)
-    assert (asked.wait(60), asked.stderr.read()) == (130, "\nscreen: stopped\n")
+    with asked:
+        try:
+            assert asked.stdout.readline() == "asking\n"
+            asked.send_signal(signal.SIGINT)
+            assert (asked.wait(60), asked.stderr.read()) == (130, "\nscreen: stopped\n")
+        finally:
+            asked.kill()
 
 
 _SIGNALS = f"""

@@ -1,10 +1,16 @@
 """`screen serve`: the reading room over HTTP."""
 
+import sys
+from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from worker.cli.options import chosen_config, config_option
+
+if TYPE_CHECKING:
+    from fastapi import FastAPI
 
 _SHUT_DOWN_S = 5  # for requests that are under way; who listens to events never ends by itself
 
@@ -39,11 +45,8 @@ def serve(
       screen serve --make-token
       screen serve --host 0.0.0.0
     """
-    import uvicorn
-
     from worker.errors import UsageError
     from worker.web.access import LOOPBACK
-    from worker.web.app import door, reading_room
     from worker.web.token import find_token
     from worker.web.token import make_token as write_token
 
@@ -53,24 +56,42 @@ def serve(
         return
     host, port = host or config.serve.host, port or config.serve.port
     if only_invocations:
+        from worker.web.app import door
+
         app = door(config)
     else:
         token = find_token(config.require_site().serve.token_file)
-        if token is None and host not in LOOPBACK:
+        if token is None and (host not in LOOPBACK or config.serve.proxies):
+            where = "behind a proxy" if host in LOOPBACK else f"on {host}"
             raise UsageError(
-                f"to listen on {host} a token is needed: make one with 'screen serve --make-token'"
+                f"to listen {where} a token is needed: make one with 'screen serve --make-token'"
             )
+        from worker.web.app import reading_room
+
         app = reading_room(config, token, watch=watch)
     where = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-    click.echo(f"the reading room is http://{where}/", err=True)
-    uvicorn.run(
+    what = "/ping and /invocations are" if only_invocations else "the reading room is"
+    click.echo(f"{what} at http://{where}/", err=True)
+    _listen(app, host, port, config.serve.proxies)
+
+
+def _listen(app: "FastAPI", host: str, port: int, proxies: Sequence[str]) -> None:
+    """Answer until SIGTERM or Ctrl-C."""
+    import uvicorn
+
+    settings = uvicorn.Config(
         app,
         host=host,
         port=port,
         log_config=None,  # ours: names of films stand in addresses
         access_log=False,
         server_header=False,
-        proxy_headers=bool(config.serve.proxies),
-        forwarded_allow_ips=list(config.serve.proxies),
+        proxy_headers=bool(proxies),
+        forwarded_allow_ips=list(proxies),
         timeout_graceful_shutdown=_SHUT_DOWN_S,
     )
+    server = uvicorn.Server(settings)
+    app.state.is_over = lambda: server.should_exit
+    server.run()
+    if not server.started:
+        sys.exit(1)

@@ -17,8 +17,10 @@ from worker.intake.names import is_temporary
 
 _LONGEST_NAME_BYTES = 255
 _ROOM_BYTES = 55  # for a number that tells two names apart, and for names of claims
+_LONGEST_SUFFIX_BYTES = 10
 _PREFIX, _SUFFIX = ".upload-", ".part"  # names that the worker leaves alone
 _NUMBERS = 10_000
+_NOT_OURS = (errno.ENOENT, errno.ELOOP, errno.EISDIR, errno.EACCES, errno.EPERM, errno.ENXIO)
 
 
 def deliver(film: Path, folder: Path, names: Iterable[str]) -> Path | None:
@@ -45,12 +47,12 @@ def safe_name(given: str) -> str:
     'chest.dcm'
     """
     name = given.replace("\\", "/").rpartition("/")[2].encode("utf-8", "replace").decode("utf-8")
-    name = "".join(char if char.isprintable() else "_" for char in name).strip().lstrip(".~$")
+    name = "".join(char if char.isprintable() else "_" for char in name).strip().lstrip(".~$ ")
     stem, dot, suffix = name.rpartition(".")
-    if not stem or len(suffix) > 10:
+    if not stem or len(suffix.encode()) > _LONGEST_SUFFIX_BYTES:
         stem, dot, suffix = name, "", ""
-    stem = _cut(stem, _LONGEST_NAME_BYTES - _ROOM_BYTES)
-    name = f"{stem}{dot}{suffix}"
+    longest = _LONGEST_NAME_BYTES - _ROOM_BYTES - len(f"{dot}{suffix}".encode())
+    name = f"{_cut(stem, longest)}{dot}{suffix}"
     return f"film-{_cut(name, 100)}.film" if not stem or is_temporary(name) else name
 
 
@@ -90,8 +92,10 @@ class Parcel:
 
     def __exit__(self, *_: object) -> None:
         """Close, and remove what was not delivered."""
-        self._path.unlink(missing_ok=True)
-        self._file.close()
+        try:
+            self._path.unlink(missing_ok=True)
+        finally:
+            self._file.close()
 
     def write(self, piece: bytes) -> None:
         """Add a piece. Raises OSError."""
@@ -102,7 +106,7 @@ class Parcel:
     def deliver(self, name: str) -> Delivered:
         """Give the film its name, as `safe_name` and `numbered` say; it survives a power loss.
 
-        Raises OSError; then nothing came.
+        Raises OSError; then its sender must not be told that it came.
         """
         self._file.flush()
         os.fsync(self._file.fileno())
@@ -118,16 +122,29 @@ def remove_abandoned(inbox: Path) -> int:
 
     Raises OSError.
     """
-    removed = 0
-    for path in inbox.glob(f"{_PREFIX}*{_SUFFIX}"):
-        with path.open("rb") as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                continue  # another server writes it
-            path.unlink(missing_ok=True)
-            removed += 1
-    return removed
+    return sum(_remove_unheld(path) for path in inbox.glob(f"{_PREFIX}*{_SUFFIX}"))
+
+
+def _remove_unheld(path: Path) -> bool:
+    """Remove a file that nobody holds the lock of; whether it was there.
+
+    Opened for writing: NFS gives whole locks for that alone (flock(2)). No link is followed, and no
+    pipe waited for.
+    """
+    try:
+        descriptor = os.open(path, os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError as error:
+        if error.errno not in _NOT_OURS:
+            raise
+        return False
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        path.unlink(missing_ok=True)
+    except BlockingIOError:
+        return False  # another server writes it
+    finally:
+        os.close(descriptor)
+    return True
 
 
 def _cut(text: str, size: int) -> str:

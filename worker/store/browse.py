@@ -37,7 +37,9 @@ def browse(
     ordered = chosen.order_by(*_order(sort)).limit(wanted.limit).offset(offset)
     with engine.connect() as connection:
         total = connection.execute(counted).scalar_one()
-    return Leaf(tuple(results_of(engine, ordered)), min(total, _COUNTED), total > _COUNTED)
+    more = total > _COUNTED
+    found = results_of(engine, ordered) if more or offset < total else ()  # a search reads all
+    return Leaf(tuple(found), min(total, _COUNTED), more)
 
 
 def _order(sort: Sort) -> Sequence[Any]:

@@ -5,19 +5,26 @@ Pure ASGI: answers that never end (`web.live`) pass through as they come.
 
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
-from urllib.parse import quote, urlsplit
+from urllib.parse import SplitResult, quote, urlsplit
 
 from starlette.datastructures import Headers, MutableHeaders
-from starlette.requests import cookie_parser
-from starlette.responses import JSONResponse, RedirectResponse, Response
+from starlette.requests import Request, cookie_parser
+from starlette.responses import RedirectResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from worker.web.token import SESSION_S, Sessions
+from worker.web.trouble import said
 
 COOKIE = "screen-session"
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 _OPEN = ("/login", "/healthz", "/ping")  # say nothing of any film
+_PASSED_ON = ("forwarded", "x-forwarded-for", "x-forwarded-host", "via")
 _SAFE = ("GET", "HEAD", "OPTIONS")
+_NOT_HERE = "without a token only this machine may ask, by its own name and through no proxy"
+_COME_IN = (
+    "send 'Authorization: Bearer TOKEN', or log in: at /login, in another window if something was "
+    "typed here; then send it again, nothing was kept"
+)
 _HEADERS = {
     "X-Content-Type-Options": "nosniff",
     "Referrer-Policy": "no-referrer",
@@ -53,23 +60,23 @@ class Gate:
         if scope["type"] != "http":  # no web sockets here; the life of the server is its own
             await self._app(scope, receive, send)
             return
-        refusal = self._refusal(scope)
+        refusal = self._refusal(Request(scope))
         await (refusal or self._app)(scope, receive, self._with_headers(scope, send))
 
-    def _refusal(self, scope: Scope) -> Response | None:
-        headers = Headers(scope=scope)
-        if self._access.sessions is None and not is_this_machine(headers.get("host", "")):
-            # A foreign name that leads to this machine is DNS rebinding.
-            return refuse(403, "foreign-host", "without a token only this machine may ask")
-        if scope["method"] not in _SAFE and not _is_same_origin(headers):
-            return refuse(403, "foreign-origin", "another site may not send this")
-        if self._may_enter(scope["path"], headers):
+    def _refusal(self, request: Request) -> Response | None:
+        headers, path = request.headers, request.scope["path"]
+        if self._access.sessions is None and not _is_asked_here(headers):
+            return said(request, 403, _NOT_HERE, slug="foreign-host")
+        is_safe = request.method in _SAFE
+        if not is_safe and not _is_same_origin(headers):
+            return said(request, 403, "another site may not send this", slug="foreign-origin")
+        if self._may_enter(path, headers):
             return None
-        if "text/html" in headers.get("accept", "") and scope["method"] in _SAFE:
-            asked = scope["path"] + f"?{scope['query_string'].decode('latin-1')}".rstrip("?")
+        if "text/html" in headers.get("accept", "") and is_safe:
+            asked = path + f"?{request.scope['query_string'].decode('latin-1')}".rstrip("?")
             return RedirectResponse(f"/login?next={quote(asked)}", 303)
         wanted = {"WWW-Authenticate": "Bearer"}
-        return refuse(401, "token-wanted", "send 'Authorization: Bearer TOKEN', or log in", wanted)
+        return said(request, 401, _COME_IN, wanted, slug="token-wanted")
 
     def _may_enter(self, path: str, headers: Headers) -> bool:
         sessions = self._access.sessions
@@ -93,13 +100,6 @@ class Gate:
         return send_with_headers
 
 
-def refuse(
-    status: int, slug: str, message: str, headers: dict[str, str] | None = None
-) -> JSONResponse:
-    """An error as scripts read it."""
-    return JSONResponse({"error": slug, "message": message}, status, headers)
-
-
 def session_cookie(proof: str, *, https: bool, embedded: bool) -> str:
     """The Set-Cookie header of a session.
 
@@ -113,7 +113,16 @@ def session_cookie(proof: str, *, https: bool, embedded: bool) -> str:
 
 def is_this_machine(host: str) -> bool:
     """Whether a Host header names this machine by its own address, with any port."""
-    return urlsplit(f"//{host}").hostname in LOOPBACK
+    return _parts(f"//{host}").hostname in LOOPBACK
+
+
+def _is_asked_here(headers: Headers) -> bool:
+    """Whether a browser or script on this machine asks, by this machine's own name.
+
+    A foreign name that leads here is DNS rebinding; a proxy asks for others, whoever they are.
+    """
+    passed_on = any(name in headers for name in _PASSED_ON)
+    return is_this_machine(headers.get("host", "")) and not passed_on
 
 
 def _is_same_origin(headers: Headers) -> bool:
@@ -125,7 +134,15 @@ def _is_same_origin(headers: Headers) -> bool:
     if (site := headers.get("sec-fetch-site")) is not None:
         return site in ("same-origin", "none")
     origin = headers.get("origin")
-    return origin is None or urlsplit(origin).netloc == headers.get("host")
+    return origin is None or _parts(origin).netloc == headers.get("host")
+
+
+def _parts(address: str) -> SplitResult:
+    """The parts of an address; of one that is none, no parts."""
+    try:
+        return urlsplit(address)
+    except ValueError:
+        return urlsplit("")
 
 
 def _frames(embed: Iterable[str]) -> str:

@@ -1,23 +1,17 @@
 """The applications: the reading room of a site, and the bare door for a platform."""
 
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, ExitStack, asynccontextmanager
-from http import HTTPStatus
+from pathlib import Path
 
 from fastapi import FastAPI
 from fastapi.concurrency import run_in_threadpool
-from fastapi.exceptions import RequestValidationError
-from fastapi.responses import HTMLResponse, JSONResponse, Response
-from starlette.exceptions import HTTPException as AnyHTTPException
-from starlette.requests import Request
 
-from models.errors import ModelError
 from worker import __version__
 from worker.config import Config
-from worker.errors import ScreenError
+from worker.errors import StoreError
 from worker.intake.deliver import remove_abandoned
 from worker.marks import require_this_site
-from worker.report.environment import render
 from worker.report.wording import CAVEAT
 from worker.store.database import open_database, require_current
 from worker.web import invocations, live, machines, pages, reports, results, reviews, upload
@@ -27,6 +21,7 @@ from worker.web.metrics import Counted, SiteCollector, Traffic
 from worker.web.refresh import Refresher
 from worker.web.room import Rates, Room
 from worker.web.token import Sessions
+from worker.web.trouble import answer_trouble
 from worker.web.watcher import Watcher
 
 
@@ -42,16 +37,23 @@ def reading_room(config: Config, token: str | None, *, watch: bool = False) -> F
     sessions = None if token is None else Sessions(token)
     traffic, rates = Traffic(), Rates()
     traffic.registry.register(SiteCollector(config, reader))
-    refresher = Refresher(config.site, reader)
+    refresher = Refresher(config.site, writer)
 
     def check() -> None:
         require_this_site(config.site, reader)  # asked anew: the first worker makes the mark
+
+    opened = _identity(config.database.file)
+
+    def check_database() -> None:
+        if _identity(config.database.file) != opened:
+            raise StoreError("the database was removed or replaced: start 'screen serve' again")
 
     room = Room(
         config=config,
         reader=reader,
         writer=writer,
         check=check,
+        check_database=check_database,
         sessions=sessions,
         rates=rates,
         traffic=traffic,
@@ -76,7 +78,7 @@ def reading_room(config: Config, token: str | None, *, watch: bool = False) -> F
             if worker:
                 closing.callback(worker.stop)
 
-    app = _app(life, traffic)
+    app = _app(life, traffic, Access(sessions, config.serve.embed))
     for routes in (
         pages.routes(room, seen),
         upload.routes(room),
@@ -89,7 +91,6 @@ def reading_room(config: Config, token: str | None, *, watch: bool = False) -> F
     ):
         app.include_router(routes)
     pages.add_api_page(app)
-    app.add_middleware(Gate, access=Access(sessions, config.serve.embed))
     return app
 
 
@@ -111,7 +112,21 @@ def door(config: Config) -> FastAPI:
     return app
 
 
-def _app(life: Callable[[FastAPI], AbstractAsyncContextManager[None]], traffic: Traffic) -> FastAPI:
+def _identity(file: Path) -> tuple[int, int] | None:
+    """What tells a file from one that was put in its place; `None` if it is gone."""
+    try:
+        status = file.stat()
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino
+
+
+def _app(
+    life: Callable[[FastAPI], AbstractAsyncContextManager[None]],
+    traffic: Traffic,
+    access: Access | None = None,
+) -> FastAPI:
+    """An application without addresses. The last middleware named is the first to be asked."""
     app = FastAPI(
         title="Screen",
         version=__version__,
@@ -120,33 +135,9 @@ def _app(life: Callable[[FastAPI], AbstractAsyncContextManager[None]], traffic: 
         redoc_url=None,
         lifespan=life,
     )
-
-    @app.exception_handler(AnyHTTPException)
-    def refused(request: Request, error: AnyHTTPException) -> Response:
-        return _said(request, error.status_code, str(error.detail), error.headers)
-
-    @app.exception_handler(RequestValidationError)
-    def invalid(request: Request, error: RequestValidationError) -> Response:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"])
-        return _said(request, 422, f"{where}: {first['msg']}")
-
-    async def trouble(request: Request, error: Exception) -> Response:
-        return _said(request, 503, str(error))
-
-    for kind in (ScreenError, ModelError):
-        app.add_exception_handler(kind, trouble)
+    app.state.is_over = lambda: False  # the server says when it begins to end
+    answer_trouble(app)
+    if access:
+        app.add_middleware(Gate, access=access)
     app.add_middleware(Counted, traffic=traffic)
     return app
-
-
-def _said(
-    request: Request, status: int, message: str, headers: Mapping[str, str] | None = None
-) -> Response:
-    """An error as its reader wants it: a page for people, JSON for scripts."""
-    title = HTTPStatus(status).phrase
-    if "text/html" in request.headers.get("accept", ""):
-        page = render("message.html", served=True, here="", title=title, message=message)
-        return HTMLResponse(page, status, headers)
-    slug = title.lower().replace(" ", "-")
-    return JSONResponse({"error": slug, "message": message}, status, headers)

@@ -5,24 +5,24 @@ The contract: SageMaker Developer Guide, "Custom Inference Code with Hosting Ser
 """
 
 import base64
-import binascii
 import json
 import tempfile
 import threading
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from anyio import CapacityLimiter, to_thread
 from fastapi import APIRouter, HTTPException, Request
-from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import JSONResponse
 
-from worker.classify import classify
 from worker.config import Config
 from worker.records import RECORD_FIELDS, Record
-from worker.screening import Screener
 from worker.web.metrics import Traffic
 from worker.web.room import Rates
+
+if TYPE_CHECKING:
+    from worker.screening import Screener
 
 _FILMS = (
     *("application/octet-stream", "application/x-image", "application/dicom"),
@@ -30,6 +30,7 @@ _FILMS = (
 )
 _JSON = "application/json"
 _MOST_INSTANCES = 64
+_ANSWERED_AT_ONCE = 8  # requests; the others wait, without a thread that pages would need
 _BODY = {
     "requestBody": {
         "required": True,
@@ -60,15 +61,19 @@ class Model:
         self._screener: Screener | None = None
         self._lock = threading.Lock()
 
-    def load(self) -> Screener:
+    def load(self) -> "Screener":
         """The screener. Raises ModelError or ConfigError."""
         with self._lock:
             if self._screener is None:
+                from worker.screening import Screener  # torch: most rooms never need it
+
                 self._screener = Screener(self.config)
             return self._screener
 
     def answer(self, films: list[tuple[str, bytes]]) -> list[Record]:
         """Records of films (name, bytes), in order. The bytes are gone from the disk afterwards."""
+        from worker.classify import classify
+
         screener = self.load()
         with tempfile.TemporaryDirectory(prefix="screen-") as folder:
             paths = [Path(folder) / str(number) for number in range(len(films))]
@@ -94,9 +99,10 @@ def routes(model: Model, rates: Rates, traffic: Traffic) -> APIRouter:
     """The two addresses that the contract names."""
     router = APIRouter(tags=["platforms"])
     most = model.config.decode.max_file_mb << 20
+    answering = CapacityLimiter(_ANSWERED_AT_ONCE)
 
     @router.get("/ping")
-    def ping() -> JSONResponse:
+    async def ping() -> JSONResponse:  # no thread: it must answer while films hold them all
         """200 when films can be answered."""
         return JSONResponse({"ready": True})
 
@@ -109,7 +115,8 @@ def routes(model: Model, rates: Rates, traffic: Traffic) -> APIRouter:
             raise HTTPException(415, f"send {_JSON}, or a film as one of {', '.join(_FILMS)}")
         body = await _body(request, most)
         films = _instances(body) if kind == _JSON else [("film", body)]
-        records = [asdict(each) for each in await run_in_threadpool(model.answer, films)]
+        answered = await to_thread.run_sync(model.answer, films, limiter=answering)
+        records = [asdict(each) for each in answered]
         for record in records:
             traffic.invocations.labels(record["decision"]).inc()
         return JSONResponse({"predictions": records} if kind == _JSON else records[0])
@@ -132,12 +139,17 @@ def _instances(body: bytes) -> list[tuple[str, bytes]]:
     """Films of `{"instances": [{"b64": …, "name": …}]}`. Raises HTTPException."""
     try:
         sent = json.loads(body)["instances"]
-        names = [str(each.get("name", f"instance-{number}")) for number, each in enumerate(sent)]
+        names = [_name(each.get("name", f"instance-{number}")) for number, each in enumerate(sent)]
         films = [base64.b64decode(each["b64"], validate=True) for each in sent]
-    except (ValueError, KeyError, TypeError, AttributeError, binascii.Error) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise HTTPException(
             400, 'expected {"instances": [{"b64": "a film in base64", "name": "film.dcm"}]}'
         ) from error
     if not 0 < len(films) <= _MOST_INSTANCES:
         raise HTTPException(400, f"send 1 to {_MOST_INSTANCES} instances at once")
     return list(zip(names, films, strict=True))
+
+
+def _name(given: object) -> str:
+    """A name that can be sent back: JSON can hold halves of characters, UTF-8 cannot."""
+    return str(given).encode("utf-8", "replace").decode("utf-8")

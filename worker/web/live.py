@@ -4,7 +4,7 @@ import time
 from collections.abc import AsyncIterator, Callable
 
 import anyio
-from fastapi import APIRouter, HTTPException
+from fastapi import APIRouter, HTTPException, Request
 from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import StreamingResponse
 
@@ -29,12 +29,15 @@ class Live:
                 self._looked_s = time.monotonic()
             return self._said
 
-    async def events(self) -> AsyncIterator[str]:
-        """What is to be seen, each time it changed; else a comment, so that proxies wait."""
+    async def events(self, is_over: Callable[[], bool]) -> AsyncIterator[str]:
+        """What is to be seen, each time it changed; else a comment, so that proxies wait.
+
+        Until `is_over`: who listens must not hold up the server's end.
+        """
         self._readers += 1
         said, quiet_since = None, time.monotonic()
         try:
-            while True:
+            while not is_over():
                 if (seen := await self.now()) != said:
                     said, quiet_since = seen, time.monotonic()
                     yield _event(seen)
@@ -55,11 +58,12 @@ def routes(live: Live) -> APIRouter:
     router = APIRouter(tags=["results"])
 
     @router.get("/api/events", response_class=StreamingResponse)
-    async def events() -> StreamingResponse:
+    async def events(request: Request) -> StreamingResponse:
         """Server-sent events: `now`, a piece of HTML with what came last, on each change."""
         if live.is_full():
             raise HTTPException(503, f"{_MOST_READERS} browsers listen already")
-        return StreamingResponse(live.events(), media_type="text/event-stream")
+        seen = live.events(request.app.state.is_over)
+        return StreamingResponse(seen, media_type="text/event-stream")
 
     return router
 

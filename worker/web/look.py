@@ -4,7 +4,7 @@ import time
 from dataclasses import dataclass
 
 from worker.heartbeat import Health, judge, pulse_file, read_pulse
-from worker.intake.scan import survey
+from worker.intake.scan import Survey, survey
 from worker.report.environment import render_piece
 from worker.report.results import entries_of, row_of
 from worker.report.wording import Group
@@ -23,6 +23,7 @@ _COUNT_EVERY_S = 5.0  # what costs more at a large site
 class _Counts:
     inbox: int
     left_alone: int
+    unreadable: int
     results: dict[str, int]
     to_review: list[tuple[Entry, Group]]
 
@@ -32,7 +33,7 @@ class Look:
 
     def __init__(self, room: Room) -> None:
         self._room = room
-        self._counted_s, self._counts = float("-inf"), _Counts(0, 0, {}, [])
+        self._counted_s, self._counts = float("-inf"), _Counts(0, 0, 0, {}, [])
 
     def __call__(self) -> str:
         """HTML for the middle of the reading room."""
@@ -59,10 +60,14 @@ class Look:
         return entries_of([row_of(each) for each in reversed(found)])
 
     def _count(self) -> _Counts:
-        found = survey(self._room.config.site.inbox)
+        try:
+            found = survey(self._room.config.site.inbox)
+        except OSError:  # the share is gone: what the worker says of it stands above
+            found = Survey(0, {}, 1)
         return _Counts(
             inbox=found.files,
             left_alone=sum(found.left_alone.values()),
+            unreadable=found.unreadable,
             results=counts_by_decision(self._room.reader),
             to_review=self._to_review(),
         )

@@ -27,6 +27,7 @@ def routes(room: Room, *, watch: bool) -> APIRouter:
     @router.get("/healthz", responses={503: {"model": Health}})
     def healthz(response: Response) -> Health:
         """200 while the database answers, and the worker lives if it is the page's own."""
+        room.check_database()
         newest_screening(room.reader)  # raises what makes it 503
         pulse = read_pulse(pulse_file(room.config.database.file))
         worker = judge(pulse, time.monotonic(), HANGS_AFTER_S)

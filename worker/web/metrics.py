@@ -3,6 +3,7 @@
 import shutil
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 
 from prometheus_client import CollectorRegistry, Counter, generate_latest
 from prometheus_client.core import GaugeMetricFamily, Metric
@@ -83,8 +84,9 @@ class SiteCollector(Collector):
             "screen_free_bytes", "Free disk below the folder", labels=["folder"]
         )
         for name in ("inbox", "reports"):
-            folder = getattr(self._config.site, name)
-            free.add_metric([name], shutil.disk_usage(folder).free)
+            with suppress(OSError):  # a share that is gone: the other numbers still count
+                folder = getattr(self._config.site, name)
+                free.add_metric([name], shutil.disk_usage(folder).free)
         yield free
 
     def _worker(self) -> Iterator[Metric]:

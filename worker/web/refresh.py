@@ -6,7 +6,6 @@ import threading
 from sqlalchemy import Engine
 
 from worker.config import Site
-from worker.errors import ScreenError
 from worker.report.site import RESULT_PAGES, write_worklist
 from worker.web.room import now
 
@@ -20,7 +19,7 @@ class Refresher:
 
     def __init__(self, site: Site, engine: Engine) -> None:
         self._site, self._engine = site, engine
-        self._asked, self._stopping = threading.Event(), threading.Event()
+        self._wake, self._stopping, self._is_due = threading.Event(), threading.Event(), False
         self._thread = threading.Thread(target=self._run, name="refresher")
 
     def start(self) -> None:
@@ -29,21 +28,26 @@ class Refresher:
 
     def ask(self) -> None:
         """The worklist is not true any more."""
-        self._asked.set()
+        self._is_due = True
+        self._wake.set()
 
     def stop(self) -> None:
         """Write what is still asked for, and end."""
         self._stopping.set()
-        self._asked.set()
+        self._wake.set()
         self._thread.join()
 
     def _run(self) -> None:
         while not self._stopping.is_set():
-            self._asked.wait()
-            if self._stopping.wait(_GATHER_S) and not self._asked.is_set():
-                return
-            self._asked.clear()
-            try:
-                write_worklist(self._site, self._engine, now(), at_most=RESULT_PAGES)
-            except (ScreenError, OSError) as error:  # the worker, or 'screen report', writes it too
-                log.warning("the worklist cannot be written", extra={"slug": type(error).__name__})
+            self._wake.wait()
+            self._stopping.wait(_GATHER_S)
+            self._wake.clear()
+            if self._is_due:
+                self._is_due = False  # before it is read: what is asked for meanwhile comes after
+                self._write()
+
+    def _write(self) -> None:
+        try:
+            write_worklist(self._site, self._engine, now(), at_most=RESULT_PAGES)
+        except Exception as error:  # the worker, or 'screen report', writes it too; others go on
+            log.warning("the worklist cannot be written", extra={"slug": type(error).__name__})

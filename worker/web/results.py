@@ -11,6 +11,11 @@ from worker.store.queries import Filter, counts_by_decision, result_fields, resu
 from worker.web.room import Room
 
 Digest = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
+Probability = Annotated[float, Field(ge=0, le=1)]
+Run = Annotated[int, Field(ge=1, le=(1 << 63) - 1)]  # SQLite's numbers end there
+Text = Annotated[
+    str, Field(max_length=200, pattern=r"^[^\x00]*$", description="Occurs in the file's name")
+]
 Blank = BeforeValidator(lambda value: None if value == "" else value)  # a field left empty
 
 
@@ -24,13 +29,13 @@ class Wanted(BaseModel):
     reason: Annotated[str | None, Blank] = None
     verdict: Annotated[Literal["agree", "disagree", "unclear"] | None, Blank] = None
     reviewed: Annotated[bool | None, Blank] = None
-    q: Annotated[str, Field(max_length=200, description="Occurs in the file's name")] = ""
+    q: Text = ""
     since: Annotated[date | None, Blank] = None
     until: Annotated[date | None, Blank] = None
-    min_probability: Annotated[float | None, Blank, Field(ge=0, le=1)] = None
-    max_probability: Annotated[float | None, Blank, Field(ge=0, le=1)] = None
+    min_probability: Annotated[Probability | None, Blank] = None
+    max_probability: Annotated[Probability | None, Blank] = None
     source: Annotated[str | None, Blank] = None
-    run: Annotated[int | None, Blank] = None
+    run: Annotated[Run | None, Blank] = None
     sort: Sort = "newest"
     offset: Annotated[int, Field(ge=0, le=10_000_000)] = 0
     limit: Annotated[int, Field(ge=1, le=1000)] = 100

@@ -88,6 +88,7 @@ def routes(room: Room) -> APIRouter:
 
 def keep(room: Room, opinion: Opinion) -> Kept:
     """Store a review, then render the film's page with it. Raises HTTPException."""
+    room.check_database()  # else it would be kept in a file that has no name any more
     screening = screening_of_page(room.reader, opinion.page)
     if screening is None:
         raise HTTPException(404, "there is no such report: ask for it anew")
@@ -104,7 +105,12 @@ def keep(room: Room, opinion: Opinion) -> Kept:
     add_review(room.writer, review)
     room.reviewed()
     try:
-        render_again(room.config.site, room.reader, [screening])
+        render_again(
+            room.config.site,
+            room.reader,
+            [screening],
+            patient_names=room.config.report.patient_names,
+        )
     except (ScreenError, OSError) as error:  # it is kept; 'screen report' mends the page
         log.warning("a reviewed page cannot be rendered", extra={"slug": type(error).__name__})
     return Kept(page=opinion.page, verdict=opinion.verdict, finding=finding)

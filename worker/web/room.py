@@ -23,14 +23,15 @@ class Room:
     """A site as the page sees it.
 
     `reader` never writes; `writer` keeps reviews. `check` raises ShareGone when the folders are not
-    the site's; `reviewed` is told of each new review. `sessions` are `None` where no token
-    is asked for.
+    the site's, `check_database` StoreError when its file is gone or another one; `reviewed` is told
+    of each new review. `sessions` are `None` where no token is asked for.
     """
 
     config: Config
     reader: Engine
     writer: Engine
     check: Callable[[], None]
+    check_database: Callable[[], None]
     sessions: Sessions | None
     rates: "Rates"
     traffic: Traffic
@@ -43,10 +44,10 @@ class Rates:
     def __init__(self) -> None:
         self._limiter = MovingWindowRateLimiter(MemoryStorage())
 
-    def take(self, request: Request, what: str, per_minute: int) -> None:
-        """Count one; raises HTTPException 429 when it is one too many within a minute."""
+    def take(self, request: Request, what: str, per_minute: int, count: int = 1) -> None:
+        """Count some; raises HTTPException 429 when they are too many within a minute."""
         client = request.client.host if request.client else "local"
-        if not self._limiter.hit(parse(f"{per_minute}/minute"), what, client):
+        if not self._limiter.hit(parse(f"{per_minute}/minute"), what, client, cost=count):
             raise HTTPException(
                 429, f"more than {per_minute} a minute: wait, then go on", {"Retry-After": "60"}
             )

@@ -1,6 +1,7 @@
 """The token that opens the page to others than this machine, and sessions that stand for it."""
 
 import os
+import re
 import secrets
 import stat
 from collections.abc import Mapping
@@ -20,10 +21,10 @@ _SHORTEST = 20  # characters: a token is guessed at, a password is not
 def find_token(file: Path, environment: Mapping[str, str] = os.environ) -> str | None:
     """The token from the environment, else from the site's file; `None` if there is none.
 
-    Raises ConfigError when it is too short, or when others may read the file.
+    Raises ConfigError when it is no good one, or when others may read the file.
     """
     if token := environment.get(VARIABLE, "").strip():
-        return _long_enough(token, f"the environment variable {VARIABLE}")
+        return _good(token, f"the environment variable {VARIABLE}")
     try:
         token = file.read_text(encoding="utf-8").strip()
         mode = stat.S_IMODE(file.stat().st_mode)
@@ -33,7 +34,7 @@ def find_token(file: Path, environment: Mapping[str, str] = os.environ) -> str |
         raise ConfigError(f"cannot read the token in {file}: {error}") from error
     if mode & 0o077:
         raise ConfigError(f"{file} may be read by others: chmod 600 {file}")
-    return _long_enough(token, str(file))
+    return _good(token, str(file))
 
 
 def make_token(file: Path) -> str:
@@ -72,10 +73,10 @@ class Sessions:
         return True
 
 
-def _long_enough(token: str, where: str) -> str:
-    if len(token) < _SHORTEST:
+def _good(token: str, where: str) -> str:
+    if not re.fullmatch(f"[!-~]{{{_SHORTEST},}}", token):  # what a header can hold
         raise ConfigError(
-            f"the token in {where} is shorter than {_SHORTEST} characters: "
+            f"the token in {where} is not one word of {_SHORTEST} ASCII characters and more: "
             "'screen serve --make-token' writes a good one"
         )
     return token

@@ -4,8 +4,8 @@ The worker takes it from there like any other. A server that is killed meanwhile
 the worker does not look at, and that the next server removes; its sender was never told it came.
 """
 
-import errno
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
 from typing import Annotated
 
 from fastapi import APIRouter, HTTPException, Query, Request
@@ -28,9 +28,11 @@ _BODY = {
     }
 }
 _REFUSALS: dict[int | str, dict[str, str]] = {
+    400: {"description": "The film is empty"},
     411: {"description": "No Content-Length"},
     413: {"description": "Larger than [decode] max_file_mb"},
     429: {"description": "Too many a minute"},
+    503: {"description": "The folders are gone or refuse; nothing was kept"},
     507: {"description": "The disk is full; nothing was kept"},
 }
 
@@ -50,19 +52,16 @@ def routes(room: Room) -> APIRouter:
     most = room.config.decode.max_file_mb << 20
 
     async def take(name: str, pieces: AsyncIterator[bytes]) -> Delivered:
-        """Deliver one film piece by piece. Raises HTTPException; nothing is kept then."""
-        try:
-            await run_in_threadpool(room.check)
-            with await run_in_threadpool(Parcel, room.config.site.inbox, mode) as parcel:
-                async for piece in pieces:
-                    if parcel.size + len(piece) > most:
-                        raise _too_large(most)
-                    await run_in_threadpool(parcel.write, piece)
-                delivered = await run_in_threadpool(parcel.deliver, name)
-        except OSError as error:
-            if error.errno not in (errno.ENOSPC, errno.EDQUOT):
-                raise
-            raise HTTPException(507, "the disk is full: make room, then send it again") from error
+        """Deliver one film piece by piece. Raises HTTPException, OSError; nothing is kept then."""
+        await run_in_threadpool(room.check)
+        with await run_in_threadpool(Parcel, room.config.site.inbox, mode) as parcel:
+            async for piece in pieces:
+                if parcel.size + len(piece) > most:
+                    raise _too_large(most)
+                await run_in_threadpool(parcel.write, piece)
+            if not parcel.size:
+                raise HTTPException(400, "the film is empty: nothing was sent")
+            delivered = await run_in_threadpool(parcel.deliver, name)
         room.traffic.uploads.inc()
         room.traffic.uploaded_bytes.inc(delivered.size)
         return delivered
@@ -84,16 +83,29 @@ def routes(room: Room) -> APIRouter:
         """Films of a form, as a browser without scripts sends them."""
         if _length(request) > max(_FORM_MB << 20, most):
             raise HTTPException(413, f"at once at most {_FORM_MB} MiB: send fewer films")
-        form = await request.form(max_files=_FORM_FILES)
-        received = 0
-        for film in form.getlist("films"):
-            if isinstance(film, UploadFile) and film.filename:
-                room.rates.take(request, "upload", room.config.serve.uploads_per_minute)
-                await take(film.filename, _pieces(film))
-                received += 1
-        return RedirectResponse(f"/?received={received}", 303)
+        async with request.form(max_files=_FORM_FILES) as form:
+            films = [
+                (film.filename, film)
+                for film in form.getlist("films")
+                if isinstance(film, UploadFile) and film.filename
+            ]
+            room.rates.take(request, "upload", room.config.serve.uploads_per_minute, len(films))
+            for number, (name, film) in enumerate(films):
+                with _having_received(number):
+                    await take(name, _pieces(film))
+        return RedirectResponse(f"/?received={len(films)}", 303)
 
     return router
+
+
+@contextmanager
+def _having_received(count: int) -> Iterator[None]:
+    """Whoever sent many must learn how many came before the one that did not."""
+    try:
+        yield
+    except HTTPException as error:
+        said = f"{error.detail}. Of these films the first {count} were received, the others not"
+        raise HTTPException(error.status_code, said, error.headers) from error
 
 
 async def _pieces(film: UploadFile) -> AsyncIterator[bytes]:

@@ -45,17 +45,20 @@ class Watcher:
         wait_s = _FIRST_WAIT_S
         while not self._stopping.is_set():
             began_s = time.monotonic()
-            self._process = subprocess.Popen(self._command, stdin=subprocess.DEVNULL)
-            if self._stopping.is_set():  # it was told to stop before it knew this process
-                self._process.terminate()
-            code = self._process.wait()
+            ended = self._run_once()
             if self._stopping.is_set():
                 return
             wait_s = _FIRST_WAIT_S if time.monotonic() - began_s > _STEADY_S else wait_s
-            log.warning(
-                "the worker ended with exit code %d and is started again",
-                code,
-                extra={"wait_s": wait_s},
-            )
+            log.warning("%s and is started again", ended, extra={"wait_s": wait_s})
             self._stopping.wait(wait_s)
             wait_s = min(2 * wait_s, _LONGEST_WAIT_S)
+
+    def _run_once(self) -> str:
+        """Run a worker to its end; what became of it."""
+        try:
+            self._process = subprocess.Popen(self._command, stdin=subprocess.DEVNULL)
+        except OSError as error:  # no memory, no process to be had: later perhaps
+            return f"the worker could not be started (errno {error.errno})"
+        if self._stopping.is_set():  # it was told to stop before it knew this process
+            self._process.terminate()
+        return f"the worker ended with exit code {self._process.wait()}"

@@ -1,0 +1,182 @@
+"""The served pages in a real browser: films dropped on them, by keyboard, without scripts."""
+
+import re
+import shutil
+import threading
+
+import pytest
+import uvicorn
+from axe_playwright_python.sync_playwright import Axe
+from playwright.sync_api import expect, sync_playwright
+
+from tests.web.conftest import TOKEN
+from tests.web.server import free_port, until
+from worker.web.app import reading_room
+
+pytestmark = pytest.mark.slow
+
+PHONE, LAPTOP = {"width": 390, "height": 844}, {"width": 1280, "height": 800}
+PAGES = ("/", "/results", "/api", "/login", "/reports/films/nothing.html")
+DROP = """async (films) => {
+  const data = new DataTransfer();
+  for (const [name, text] of films) data.items.add(new File([text], name));
+  for (const kind of ['dragenter', 'dragover', 'drop'])
+    document.getElementById('drop').dispatchEvent(
+      new DragEvent(kind, {bubbles: true, cancelable: true, dataTransfer: data}));
+}"""
+
+
+class Served:
+    """A site that a server of this process shows."""
+
+    def __init__(self, desk, token=None):
+        self.desk, port = desk, free_port()
+        app = reading_room(desk.config, token)
+        settings = uvicorn.Config(app, port=port, log_config=None, timeout_graceful_shutdown=5)
+        self.server, self.url = uvicorn.Server(settings), f"http://127.0.0.1:{port}"
+        app.state.is_over = lambda: self.server.should_exit
+        self.thread = threading.Thread(target=self.server.run)
+        self.thread.start()
+        until(lambda: self.server.started, "the server listens")
+
+    def end(self):
+        self.server.should_exit = True
+        self.thread.join(30)
+
+
+@pytest.fixture(scope="module")
+def served(new_desk):
+    desk = new_desk()
+    desk.drop(one=b"one", two=b"two", three=b"three", **{"a-rather-long-name-" * 8: b"four"})
+    desk.work_all()
+    one = Served(desk)
+    yield one
+    one.end()
+
+
+@pytest.fixture(scope="module")
+def browser():
+    chromium = shutil.which("chromium")
+    if chromium is None:
+        pytest.skip("Debian's package chromium is not installed")
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(
+            executable_path=chromium, args=["--no-sandbox", "--disable-gpu"]
+        )
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def view(browser, served):
+    """Open a page; at the end nothing was complained of, and nobody else was asked."""
+    contexts, problems = [], []
+
+    def open_page(path="/", **options):
+        context = browser.new_context(**{"viewport": LAPTOP, **options})
+        contexts.append(context)
+        page = context.new_page()
+        page.set_default_timeout(60_000)
+        page.on("pageerror", lambda error: problems.append(str(error)))
+        page.on(
+            "console",
+            lambda said: problems.append(said.text) if said.type in ("error", "warning") else None,
+        )
+        page.on(
+            "request",
+            lambda asked: (
+                None if asked.url.startswith((served.url, "data:")) else problems.append(asked.url)
+            ),
+        )
+        page.goto(served.url + path)
+        return page
+
+    yield open_page
+    for context in contexts:
+        context.close()
+    allowed = "the server responded with a status of 404"
+    assert [each for each in problems if allowed not in each] == []
+
+
+def test_dropped_films_are_sent_and_their_decisions_appear(view, served):
+    page = view()
+    page.evaluate(DROP, [["dropped-1.jpg", "d1"], ["dropped-2.jpg", "d2"], ["<b>x.jpg", "d3"]])
+    expect(page.locator("#sent-list li")).to_have_count(3)
+    expect(page.locator("#sent-list .is-received")).to_have_count(3)
+    served.desk.work_all()
+    expect(page.locator("#sent-list .is-ended")).to_have_count(3)
+    expect(page.locator("#sent-list")).to_contain_text("<b>x.jpg")
+    expect(page.locator("#sent-sum")).to_have_text("3 of 3 done")
+    expect(page.locator("#live")).to_contain_text("dropped-1.jpg")
+    page.locator("#sent-list a").first.click()
+    expect(page).to_have_url(re.compile("/reports/films/"))
+
+
+def test_a_film_by_keyboard_alone(view, served, tmp_path):
+    film = tmp_path / "typed.jpg"
+    film.write_bytes(b"typed")
+    page = view()
+    for _ in range(30):
+        page.keyboard.press("Tab")
+        if page.evaluate("document.activeElement.id") == "films":
+            break
+    with page.expect_file_chooser() as chooser:
+        page.keyboard.press("Enter")
+    chooser.value.set_files(film)
+    expect(page.locator("#sent-list .is-received")).to_have_count(1)
+    assert "typed.jpg" in served.desk.names("inbox")
+
+
+def test_without_scripts_films_are_sent_by_a_form(view, served, tmp_path):
+    film = tmp_path / "plain.jpg"
+    film.write_bytes(b"plain")
+    page = view(java_script_enabled=False)
+    page.set_input_files("#films", [film])
+    page.get_by_role("button", name="Send", exact=True).click()
+    expect(page.get_by_text("1 film received")).to_be_visible()
+    assert (served.desk.site.inbox / "plain.jpg").read_bytes() == b"plain"
+    for path in PAGES:
+        page.goto(served.url + path)
+        expect(page.locator("main")).not_to_be_empty()
+
+
+def test_the_page_says_when_the_server_is_gone(browser, new_desk):
+    gone = Served(new_desk())
+    page = browser.new_page()
+    page.goto(gone.url)
+    expect(page.locator("#live")).to_contain_text("No worker runs")
+    gone.end()
+    expect(page.locator("#link")).to_contain_text("does not answer", timeout=30_000)
+    page.close()
+
+
+@pytest.mark.parametrize("scheme", ["dark", "light"])
+@pytest.mark.parametrize("path", PAGES)
+def test_pages_are_for_everybody(view, path, scheme):
+    page = view(path, color_scheme=scheme)
+    found = Axe().run(page).response["violations"]
+    assert [each["id"] for each in found if each["impact"] in ("serious", "critical")] == []
+
+
+@pytest.mark.parametrize("path", PAGES)
+def test_nothing_is_wider_than_a_phone(view, path):
+    page = view(path, viewport=PHONE)
+    assert page.evaluate("document.documentElement.scrollWidth") <= PHONE["width"]
+
+
+def test_who_knows_the_token_comes_in(browser, new_desk):
+    guarded = Served(new_desk(), TOKEN)
+    try:
+        page = browser.new_page()
+        page.goto(f"{guarded.url}/results?sort=name")
+        page.keyboard.type("wrong")
+        page.keyboard.press("Enter")
+        expect(page.get_by_role("alert")).to_contain_text("not the token")
+        page.get_by_label("Token").fill(TOKEN)
+        page.keyboard.press("Enter")
+        expect(page).to_have_url(f"{guarded.url}/results?sort=name")
+        page.goto(guarded.url)
+        expect(page.locator("#live")).to_contain_text("No worker runs")
+        page.close()
+    finally:
+        guarded.end()
