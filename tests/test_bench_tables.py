@@ -125,6 +125,16 @@ FOUND = {
         "bare_python_s": 0.01,
         "repeats": 10,
     },
+    "view": {
+        "results": 10_000,
+        "repeats": 10,
+        "bytes": 450_000,
+        "chromium": "140.0",
+        "ways": {
+            way: {key: {"least": 100, "median": ms, "most": 900} for key in ("paint_ms", "load_ms")}
+            for way, ms in (("file", 300), ("served", 400))
+        },
+    },
 }
 
 
@@ -156,6 +166,7 @@ SAID = {
     "rerun": ["| 1,000 files | 4.0 s |"],
     "query": ["| `screen query --run 1` | 50 | 10.0 ms | 0.50 s | **scan x** |", "3 pages"],
     "startup": ["| `screen --help` | 0.10 s | 150 | – |"],
+    "view": ["| from `screen serve` | 400 (100–900) ms |", "0.45 MB"],
 }
 
 

@@ -26,7 +26,8 @@ from bench.synthetic import fill
 from worker.config import load_config
 from worker.report.site import write_worklist
 from worker.site import hold_site, read_site
-from worker.store.queries import Filter, results
+from worker.store.filters import Filter
+from worker.store.queries import results
 
 _DOCUMENT = ROOT / "docs" / "DATABASE.md"
 _COMMANDS = 3  # repeats of a whole command, at the most

@@ -29,7 +29,8 @@ FOCUSED = f"""() => {{
   }};
   return {{
     number: ({REACHABLE})().indexOf(element),
-    marked: shown.some((each) => outlined(getComputedStyle(each))),
+    // The browser itself marks the parts of a date.
+    marked: element.type === 'date' || shown.some((each) => outlined(getComputedStyle(each))),
     inSight: shown.some(inSight),
     html: element.outerHTML.slice(0, 120),
   }};

@@ -9,8 +9,7 @@ from sqlalchemy import text
 from bench import synthetic
 from worker.cli.main import cli
 from worker.report.site import pages_due, render_runs, write_worklist
-from worker.store.queries import latest_card
-from worker.store.runs import covered_s, run_facts, run_ids, score_spread
+from worker.store.runs import covered_s, latest_card, run_facts, run_ids, score_spread
 from worker.store.work import begin_run, register_model
 
 NOW = datetime(2026, 9, 1, tzinfo=UTC)
@@ -151,6 +150,18 @@ def test_drift_is_shown_against_the_reference_and_called_by_its_name(ran):
     )
     render_runs(config.site, engine, NOW, 1)
     assert "Scores lie far from the reference" in page_of(config, 1)
+
+
+def test_guard_scores_beyond_the_threshold_are_told_and_never_alike(ran):
+    config, engine = ran
+    changed(engine, "UPDATE screenings SET guard_score = 0.01 WHERE run_id = 1")
+    render_runs(config.site, engine, NOW, 1)
+    assert "lie 0.0% of the guard scores; 0.0% in the reference" in page_of(config, 1)
+    changed(engine, "UPDATE screenings SET guard_score = 0.8 WHERE run_id = 1 AND id % 4 = 0")
+    render_runs(config.site, engine, NOW, 1)
+    page = page_of(config, 1)
+    assert "Guard scores lie far from the reference" in page
+    assert re.search(r"lie 2\d\.\d% of the guard scores; 0\.0% in the reference", page)
 
 
 def test_a_model_without_reference_has_nothing_to_compare_with(ran):

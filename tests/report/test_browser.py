@@ -5,13 +5,11 @@ from datetime import datetime
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, Page
+from playwright.sync_api import Page
 
 from worker.records import Decision
 from worker.report.pages import film_page, worklist_pages
 from worker.report.view import FilmView, ModelFacts, RunView, WorklistRow
-
-SIZES = [(390, 844), (1366, 768), (3840, 2160)]  # phone, laptop, 4K
 
 
 @pytest.fixture
@@ -36,16 +34,6 @@ def reports(
     for name, html in worklist_pages(rows, [run], model, noon).items():
         (tmp_path / name).write_text(html, encoding="utf-8")
     return tmp_path
-
-
-@pytest.mark.parametrize("size", SIZES, ids=lambda size: f"{size[0]}px")
-@pytest.mark.parametrize("name", ["index.html", "films/ab12.html"])
-def test_a_page_fits_the_screen_sideways(
-    page: Page, reports: Path, name: str, size: tuple[int, int]
-) -> None:
-    page.set_viewport_size({"width": size[0], "height": size[1]})
-    page.goto((reports / name).as_uri())
-    assert page.evaluate("document.documentElement.scrollWidth") <= size[0]
 
 
 def test_the_worklist_leads_to_the_film_and_back(page: Page, reports: Path) -> None:
@@ -79,12 +67,3 @@ def test_pages_are_dark_until_the_reader_chooses(page: Page, reports: Path) -> N
     background = page.evaluate("getComputedStyle(document.body).backgroundColor")
     red, green, blue = (int(part) for part in background[4:-1].split(",")[:3])
     assert max(red, green, blue) < 40
-
-
-def test_a_film_is_readable_without_javascript(browser: Browser, reports: Path) -> None:
-    context = browser.new_context(java_script_enabled=False)
-    page = context.new_page()
-    page.goto((reports / "films" / "ab12.html").as_uri())
-    assert page.get_by_role("heading", name="PNEUMONIA").is_visible()
-    assert page.locator("#heat-layer").is_visible()
-    context.close()

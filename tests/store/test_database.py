@@ -12,8 +12,8 @@ from worker import filesystem
 from worker.config import Database
 from worker.errors import ConfigError, NetworkFilesystem, StoreError
 from worker.filesystem import filesystem_type
+from worker.store.counts import counts_by_decision
 from worker.store.database import integrity_problems, open_database, require_current
-from worker.store.queries import counts_by_decision
 
 
 @pytest.fixture

@@ -21,8 +21,9 @@ from worker.store.database import (
     revisions,
     upgrade,
 )
-from worker.store.queries import RESULTS, latest_card, results
+from worker.store.queries import RESULTS, results
 from worker.store.removals import Day, days_lived
+from worker.store.runs import latest_card
 from worker.store.tables import Base
 from worker.store.work import register_model
 

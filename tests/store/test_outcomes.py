@@ -10,8 +10,10 @@ from sqlalchemy import event, text
 from sqlalchemy.exc import IntegrityError, StatementError
 
 from models.cards import REFERENCE_BINS, Reference
+from worker.store.filters import Filter
 from worker.store.outcomes import screened_contents
-from worker.store.queries import Filter, latest_card, results, runs, stored_screening
+from worker.store.queries import results, stored_screening
+from worker.store.runs import latest_card, runs
 from worker.store.work import (
     add_strike,
     begin_attempt,

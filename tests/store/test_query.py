@@ -10,6 +10,7 @@ import sqlite3
 import subprocess
 import sys
 from datetime import UTC, datetime
+from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -273,6 +274,16 @@ def test_a_file_that_is_no_database_is_an_error_of_the_database(settings, tmp_pa
     elsewhere = settings.model_copy(update={"url": f"sqlite:///{tmp_path}/none.db"})
     with pytest.raises(StoreError, match="the database refused"), reading(elsewhere) as connection:
         ask(connection, "SELECT * FROM files")
+
+
+def test_a_database_that_refuses_at_once_is_closed_again(settings, tmp_path):
+    file = tmp_path / "none.db"
+    file.write_bytes(b"no database" * 1000)
+    elsewhere = settings.model_copy(update={"url": f"sqlite:///{file}"})
+    with pytest.raises(StoreError) as refused, reading(elsewhere):
+        pass
+    assert refused.tb  # what holds the frames, and with them a connection that was left open
+    assert file.resolve() not in [each.resolve() for each in Path("/proc/self/fd").iterdir()]
 
 
 def test_ctrl_c_stops_a_question_that_has_no_end(desk):

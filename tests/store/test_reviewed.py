@@ -74,6 +74,17 @@ def test_films_of_one_patient_are_one_group(ward, engine):
     assert len({*others, first}) == 4
 
 
+def test_films_of_the_same_name_in_two_folders_are_two_patients(shop, engine, review):
+    files = ("ward3/001.jpg", "ward4/001.jpg", "ward3/person1_virus_6.jpeg", "person1_virus_7.jpeg")
+    for number, file in enumerate(files, start=1):
+        shop.finish(shop.screened(shop.item(file), f"{number:064x}"))
+        review(number, "agree", "PNEUMONIA")
+    found = reviewed_films(engine)
+    groups = [film.group for film in found.scored]
+    assert groups == ["ward3/001.jpg", "ward4/001.jpg", "person1", "person1"]
+    assert "guessed from other files' names" in found.remark
+
+
 def test_a_duplicate_is_not_counted_twice(ward, engine):
     ward.finish(ward.duplicate(ward.item("copy.jpeg"), f"{1:064x}"))
     assert len(reviewed_films(engine).scored) == 5

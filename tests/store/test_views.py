@@ -6,9 +6,12 @@ import pytest
 from sqlalchemy import event, text
 
 from worker.records import RECORD_FIELDS, Decision
+from worker.store.counts import counts_by_decision, waiting_files_count
 from worker.store.failures import resolve
-from worker.store.queries import Filter, counts_by_decision, results, runs, waiting_files_count
+from worker.store.filters import Filter
+from worker.store.queries import results
 from worker.store.reviews import Review, add_review
+from worker.store.runs import runs
 from worker.store.work import begin_run, register_model
 
 

@@ -61,8 +61,9 @@ class Server:
 
     def kill(self):
         """SIGKILL, to the server and its worker."""
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(self.process.pid, signal.SIGKILL)
+        for process in (*self.children(), self.process.pid):  # a worker has a session of its own
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process, signal.SIGKILL)
         self.process.wait(30)
         self.client.close()
 

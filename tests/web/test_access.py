@@ -16,7 +16,7 @@ from worker.web.token import SESSION_S, Sessions, find_token, make_token
 OPEN = {"/login", "/healthz", "/ping"}
 HEADERS = {
     "x-content-type-options": "nosniff",
-    "referrer-policy": "no-referrer",
+    "referrer-policy": "same-origin",
     "x-frame-options": "DENY",
     "content-security-policy": "frame-ancestors 'none'",
     "cache-control": "no-store",
@@ -316,3 +316,17 @@ def test_it_does_not_stand_behind_a_proxy_without_a_token(screen, desk):
     configure(desk.config, serve={"proxies": ["127.0.0.1"]})
     ended = screen("serve", "--port", "1", cwd=desk.config.root)
     assert (ended.returncode, "behind a proxy a token is needed" in ended.stderr) == (2, True)
+
+
+@pytest.mark.parametrize(
+    ("headers", "status"),
+    [
+        ({"Sec-Fetch-Site": "cross-site", "Sec-Fetch-Mode": "no-cors"}, 403),
+        ({"Sec-Fetch-Site": "cross-site", "Sec-Fetch-Mode": "navigate"}, 200),
+        ({"Sec-Fetch-Site": "same-origin", "Sec-Fetch-Mode": "cors"}, 200),
+    ],
+)
+def test_another_site_may_lead_here_but_not_ask_behind_its_readers_back(
+    desk, open_room, headers, status
+):
+    assert open_room(desk.config).get("/api/status", headers=headers).status_code == status

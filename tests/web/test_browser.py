@@ -1,7 +1,9 @@
 """The served pages in a real browser: films dropped on them, by keyboard, without scripts."""
 
+import contextlib
 import re
 import shutil
+import socket
 import threading
 
 import pytest
@@ -9,6 +11,7 @@ import uvicorn
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import expect, sync_playwright
 
+from tests.conftest import NOT_ALLOWED
 from tests.web.conftest import TOKEN
 from tests.web.server import free_port, until
 from worker.web.app import reading_room
@@ -26,14 +29,24 @@ DROP = """async (films) => {
 }"""
 
 
+def outward_address():
+    """This machine's address in a network, `None` if it is in none; nothing is sent."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe, contextlib.suppress(OSError):
+        probe.connect(("198.51.100.1", 9))  # RFC 5737
+        return probe.getsockname()[0]
+    return None
+
+
 class Served:
     """A site that a server of this process shows."""
 
-    def __init__(self, desk, token=None):
+    def __init__(self, desk, token=None, host="127.0.0.1"):
         self.desk, port = desk, free_port()
         app = reading_room(desk.config, token)
-        settings = uvicorn.Config(app, port=port, log_config=None, timeout_graceful_shutdown=5)
-        self.server, self.url = uvicorn.Server(settings), f"http://127.0.0.1:{port}"
+        settings = uvicorn.Config(
+            app, host=host, port=port, log_config=None, timeout_graceful_shutdown=5
+        )
+        self.server, self.url = uvicorn.Server(settings), f"http://{host}:{port}"
         app.state.is_over = lambda: self.server.should_exit
         self.thread = threading.Thread(target=self.server.run)
         self.thread.start()
@@ -116,13 +129,12 @@ def test_a_film_by_keyboard_alone(view, served, tmp_path):
     film = tmp_path / "typed.jpg"
     film.write_bytes(b"typed")
     page = view()
+    page.on("filechooser", lambda chooser: chooser.set_files(film))  # long before it opens
     for _ in range(30):
         page.keyboard.press("Tab")
         if page.evaluate("document.activeElement.id") == "films":
             break
-    with page.expect_file_chooser() as chooser:
-        page.keyboard.press("Enter")
-    chooser.value.set_files(film)
+    page.keyboard.press("Enter")
     expect(page.locator("#sent-list .is-received")).to_have_count(1)
     assert "typed.jpg" in served.desk.names("inbox")
 
@@ -180,3 +192,21 @@ def test_who_knows_the_token_comes_in(browser, new_desk):
         page.close()
     finally:
         guarded.end()
+
+
+def test_people_log_in_from_another_machine_without_tls(new_desk, browser):
+    """By plain http a browser says less of where a form comes from: nobody could come in."""
+    host = outward_address()
+    if host is None:
+        pytest.skip(f"{NOT_ALLOWED} to be reached by another address than its own")
+    one = Served(new_desk(), TOKEN, host)
+    page = browser.new_page()
+    try:
+        page.goto(f"{one.url}/results")
+        page.get_by_label("Token").fill(TOKEN)
+        page.get_by_role("button", name="Come in").click()
+        expect(page.get_by_role("search")).to_be_visible()
+        assert page.url == f"{one.url}/results"
+    finally:
+        page.close()
+        one.end()

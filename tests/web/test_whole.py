@@ -93,3 +93,19 @@ def test_sigterm_ends_server_and_worker_though_somebody_listens(serving):
     assert workers
     assert not any(Path(f"/proc/{pid}").exists() for pid in workers)
     assert "timeout graceful shutdown exceeded" not in server.said()
+
+
+def test_an_impatient_ctrl_c_ends_server_and_worker(serving):
+    """The second one left out the end of the server's life: its threads kept the worker alive."""
+    desk, _ = serving
+    log = desk.config.root.parent / "impatient"
+    server = Server("--config", desk.config.root / "config.toml", log=log)
+    try:
+        server.wait()
+        with httpx.stream("GET", f"{server.url}/api/events"):  # keeps the first one waiting
+            for _ in range(2):
+                server.process.send_signal(signal.SIGINT)
+                time.sleep(0.2)
+            assert server.process.wait(60) in (0, 130)
+    finally:
+        server.kill()

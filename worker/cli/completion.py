@@ -56,7 +56,7 @@ def complete_decision(
     """Decisions that the models of this site can give, else those of the shipped ones."""
     known = [each.value for each in Decision]
     with suppress(ScreenError, OSError), _site(ctx) as engine:
-        from worker.store.queries import decisions
+        from worker.store.counts import decisions
 
         known = [*decisions(engine)] or known
     return [CompletionItem(word) for word in known if word.startswith(typed.upper())]
@@ -72,7 +72,7 @@ def complete_reason(
 
 def complete_run(ctx: click.Context, _param: click.Parameter, typed: str) -> list[CompletionItem]:
     """Numbers of the last runs at this site."""
-    from worker.store.queries import runs
+    from worker.store.runs import runs
 
     with suppress(ScreenError, OSError), _site(ctx) as engine:
         found = [(str(run.run), f"{run.kind} of {run.source}") for run in runs(engine, _MOST)]

@@ -135,7 +135,8 @@ def _filtered(
     parquet: Path | None,
 ) -> None:
     from worker.site import read_site
-    from worker.store.queries import Filter, result_fields, result_values, results
+    from worker.store.filters import Filter
+    from worker.store.queries import result_fields, result_values, results
 
     if form is None and parquet is None:
         limit = limit or _TABLE_ROWS
@@ -205,7 +206,8 @@ def _typed(columns: Mapping[str, Kind], rows: Iterable[Row]) -> Iterator[Row]:
 
 def _known(decision: str, engine: "Engine") -> str:
     """The decision, if a model of this site can have given it; else raises UsageError."""
-    from worker.store.queries import decisions, latest_card
+    from worker.store.counts import decisions
+    from worker.store.runs import latest_card
 
     known = decisions(engine)
     if decision not in known and latest_card(engine):  # before the first run any may come

@@ -36,7 +36,8 @@ def report(run: int | None, open_it: bool, config_file: Path | None) -> None:
     from worker.report.site import render_again, render_runs, write_worklist
     from worker.store.database import open_database, require_current
     from worker.store.lists import mark_all_due
-    from worker.store.queries import knows_run, screening_ids
+    from worker.store.queries import screening_ids
+    from worker.store.runs import knows_run
 
     config = chosen_config(config_file).require_site()
     engine = open_database(config.database)

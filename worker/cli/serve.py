@@ -1,5 +1,6 @@
 """`screen serve`: the reading room over HTTP."""
 
+import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -92,6 +93,11 @@ def _listen(app: "FastAPI", host: str, port: int, proxies: Sequence[str]) -> Non
     )
     server = uvicorn.Server(settings)
     app.state.is_over = lambda: server.should_exit
-    server.run()
+    # uvicorn raises the signal again that ended it: an orderly end has exit code 0, as 'watch'
+    signal.signal(signal.SIGTERM, lambda _signal, _frame: None)
+    try:
+        server.run()
+    finally:  # a second Ctrl-C leaves out what comes at the end of a server's life
+        app.state.end()
     if not server.started:
         sys.exit(1)

@@ -57,7 +57,7 @@ def _site(config: "Config") -> Iterator[str]:
 
 
 def _backlog(engine: "Engine") -> Iterator[str]:
-    from worker.store.queries import counts_by_decision, waiting_files_count
+    from worker.store.counts import counts_by_decision, waiting_files_count
 
     for name, inbox in (("in work", True), ("archives", False)):
         waiting = waiting_files_count(engine, inbox=inbox)
@@ -86,7 +86,7 @@ def _retention(engine: "Engine") -> Iterator[str]:
 
 
 def _runs(engine: "Engine") -> Iterator[str]:
-    from worker.store.queries import runs
+    from worker.store.runs import runs
 
     for run in runs(engine, limit=_RUNS_SHOWN):
         ended = f"{run.finished_at:%Y-%m-%d %H:%M:%S}" if run.finished_at else "running"

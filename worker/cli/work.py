@@ -110,7 +110,7 @@ def watch(once: bool, config_file: Path | None) -> None:
     from worker.screening import Screener
     from worker.shelves import Shelves
     from worker.site import hold_site
-    from worker.store.queries import counts_by_decision
+    from worker.store.counts import counts_by_decision
 
     config = chosen_config(config_file)
     with (
@@ -180,7 +180,7 @@ def watch(once: bool, config_file: Path | None) -> None:
 def _there(config: "Config", engine: "Engine") -> int:
     """How many files wait, in the inbox and in work/."""
     from worker.intake.scan import survey
-    from worker.store.queries import waiting_files_count
+    from worker.store.counts import waiting_files_count
 
     return survey(config.site.inbox).files + waiting_files_count(engine, inbox=True)
 

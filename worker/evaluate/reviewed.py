@@ -50,7 +50,9 @@ class ReviewedFilms:
             f"model screened. Left out: {self.without_finding:,} reviewed without a finding, "
             f"{self.other_models:,} of other models or settings. Readers look first at what is "
             "suspicious, and they knew the answer: this is no random sample, and sensitivity and "
-            "specificity are of the reviewed films only."
+            "specificity are of the reviewed films only. Which films are of one patient is known "
+            "from DICOM studies and guessed from other files' names, as in the Kermany set; any "
+            "other film counts as a patient of its own."
         )
 
 
@@ -94,9 +96,13 @@ def _model_id(answers: Sequence[ReviewedAnswer], weights: str | None) -> int:
 
 
 def _patient(answer: ReviewedAnswer, label: str) -> str:
-    """Films of one study are of one patient; of other films a name may say it."""
-    named, _ = group_and_domain(filename(answer.record.file), label)
-    return answer.study_instance_uid or named
+    """Films of one study are of one patient; of other films a name may say it, else the whole path.
+
+    In two folders `001.jpg` are two patients.
+    """
+    name = filename(answer.record.file)
+    named, _ = group_and_domain(name, label)
+    return answer.study_instance_uid or (answer.record.file if named == name else named)
 
 
 def wrong_films(

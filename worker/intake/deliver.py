@@ -83,9 +83,13 @@ class Parcel:
         self._inbox = inbox
         descriptor, path = tempfile.mkstemp(_SUFFIX, _PREFIX, inbox)
         self._path, self._file = Path(path), os.fdopen(descriptor, "wb")
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        os.fchmod(descriptor, mode)
         self._hash, self.size = hashlib.sha256(), 0
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            os.fchmod(descriptor, mode)
+        except BaseException:
+            self.__exit__()
+            raise
 
     def __enter__(self) -> Self:
         return self

@@ -11,7 +11,7 @@ from sqlalchemy import Engine
 from worker.config import Config
 from worker.interop.answerer import Answerer, Done, remove_half_written
 from worker.patience import TROUBLES, cause
-from worker.store.queries import waiting_files_count
+from worker.store.counts import waiting_files_count
 
 log = logging.getLogger(__name__)
 

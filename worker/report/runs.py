@@ -19,12 +19,11 @@ from worker.config import Site
 from worker.filesystem import sync_folder, write_atomic
 from worker.records import Labels, Role, role_of
 from worker.report import histogram
-from worker.report.drift import FEWEST_FILMS, Drift, drift, refused_share
+from worker.report.drift import FEWEST_FILMS, Drift, drift, refused_share, share_beyond
 from worker.report.environment import render
 from worker.report.histogram import Drawn
 from worker.report.wording import Group, groups
-from worker.store.queries import RunSummary, run_summary
-from worker.store.runs import NEWEST, RunFacts, run_facts, run_ids, total
+from worker.store.runs import NEWEST, RunFacts, RunSummary, run_facts, run_ids, run_summary, total
 
 FOLDER = "runs"
 _MARK_BYTES = 40
@@ -39,8 +38,8 @@ class Compared:
 
 
 @dataclass(frozen=True)
-class Refused:
-    """Share of decoded films that got no answer, here and in the reference."""
+class Shares:
+    """A share of the decoded films, here and in the reference."""
 
     share: float
     reference: float
@@ -103,6 +102,7 @@ def run_page(run: RunSummary, facts: RunFacts, generated_at: datetime) -> str:
         scores=_scores(scored, card, reference) if reference else None,
         guard=_guard(facts.guard, card, reference) if reference else None,
         refused=_refused(scored, facts.guard, reference) if reference else None,
+        beyond=_beyond(facts.guard, card, reference) if reference else None,
         newest=NEWEST if sum(facts.guard) == NEWEST or facts.busy_files == NEWEST else None,
         fewest=FEWEST_FILMS,
         generated_at=generated_at,
@@ -131,12 +131,17 @@ def _guard(counts: Sequence[int], card: Card, reference: Reference) -> Compared:
         card.guard.threshold,
         ("like known", "unlike"),
     )
-    return Compared(drawn, drift(counts, reference.guard))
+    return Compared(drawn, drift(counts, reference.guard, card.guard.threshold))
 
 
-def _refused(scored: Sequence[int], guard: Sequence[int], reference: Reference) -> Refused | None:
+def _refused(scored: Sequence[int], guard: Sequence[int], reference: Reference) -> Shares | None:
     decoded = sum(guard)
-    return Refused(1 - sum(scored) / decoded, refused_share(reference)) if decoded else None
+    return Shares(1 - sum(scored) / decoded, refused_share(reference)) if decoded else None
+
+
+def _beyond(guard: Sequence[int], card: Card, reference: Reference) -> Shares:
+    threshold = card.guard.threshold
+    return Shares(share_beyond(guard, threshold), share_beyond(reference.guard, threshold))
 
 
 def _counts(counts: Mapping[str, int], labels: Labels) -> list[tuple[Group, int]]:

@@ -29,7 +29,7 @@ from worker.store import queries
 from worker.store.lists import lists
 from worker.store.mark import keep_pages_safe, pages_safe
 from worker.store.previous import previous_films
-from worker.store.runs import score_spread
+from worker.store.runs import RunSummary, latest_card, runs, score_spread
 from worker.store.worklist import (
     has_more_results,
     most_urgent,
@@ -268,10 +268,10 @@ def pages_due(site: Site, engine: Engine) -> bool:
 
 def render_runs(site: Site, engine: Engine, now: datetime, run: int | None = None) -> None:
     """Render the pages of all runs, or of one, again. Raises ShareGone as `write_worklist` does."""
-    runs = queries.runs(engine)
+    recorded = runs(engine)
     require_this_site(site, engine)
     make_folder(site, site.reports / RUNS)
-    for each in runs:
+    for each in recorded:
         if run in (None, each.run):
             with _alone(site):  # one by one: a daemon writes its worklist between
                 write_run(site, engine, each, now)
@@ -289,17 +289,17 @@ def _alone(site: Site) -> Iterator[None]:
 
 
 def _write_worklist(site: Site, engine: Engine, now: datetime, at_most: int | None) -> Path:
-    card = queries.latest_card(engine)
+    card = latest_card(engine)
     model = model_facts(card) if card else None
     is_long = has_more_results(engine, WORKLIST_ROWS)
     counts = worklist_counts(engine) if is_long else None
     shares = fair_shares(counts.films, WORKLIST_ROWS) if counts else {}
     chosen = most_urgent(engine, shares) if counts else worklist_results(engine)
-    summaries = queries.runs(engine, _RUNS_SHOWN)
-    runs = [_run_view(run) for run in summaries]
+    summaries = runs(engine, _RUNS_SHOWN)
+    views = [_run_view(run) for run in summaries]
     spread = score_spread(engine, card) if card else None
     rows = [row_of(each) for each in chosen]
-    pages = worklist_pages(rows, runs, model, now, counts, spread)
+    pages = worklist_pages(rows, views, model, now, counts, spread)
     require_this_site(site, engine)  # only now: rendering takes its time, and the share may go
     make_folder(site, site.reports / RUNS)
     write_runs(site, engine, now, summaries, at_most)
@@ -317,7 +317,7 @@ def _write_worklist(site: Site, engine: Engine, now: datetime, at_most: int | No
     return site.reports / INDEX
 
 
-def _run_view(run: queries.RunSummary) -> RunView:
+def _run_view(run: RunSummary) -> RunView:
     return RunView(
         run=run.run,
         kind=run.kind,

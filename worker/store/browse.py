@@ -6,7 +6,8 @@ from typing import Any, Literal
 
 from sqlalchemy import Engine, Select, func, select
 
-from worker.store.queries import Filter, Result, restricted, results_of
+from worker.store.filters import Filter, restricted
+from worker.store.queries import Result, results_of
 from worker.store.tables import File, Film, Screening
 
 Sort = Literal["newest", "oldest", "score", "name"]

@@ -32,6 +32,7 @@ _HINTS = {
     "SQLITE_CORRUPT": _DAMAGED,
     "SQLITE_NOTADB": _DAMAGED,
 }
+_READERS = 40  # at once: threads of the web page; connections are made as they are needed
 _STEPS_TOLD = 100_000  # of SQLite's virtual machine: some milliseconds
 
 
@@ -53,7 +54,10 @@ def open_database(settings: Database, *, create: bool = False, read_only: bool =
     file = Path(url.database)
     _check_place(file, create)
     engine = create_engine(
-        url, connect_args={"timeout": settings.busy_timeout_s}, hide_parameters=True
+        url,
+        connect_args={"timeout": settings.busy_timeout_s},
+        hide_parameters=True,
+        max_overflow=_READERS if read_only else 10,
     )
     event.listen(engine, "connect", _set_read_only_pragmas if read_only else _set_pragmas)
     event.listen(engine, "handle_error", _explain_error)

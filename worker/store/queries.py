@@ -1,4 +1,4 @@
-"""Read results: the view `results` with filters, counts, and single screenings in full."""
+"""Read results: the view `results` with filters, and single screenings in full."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields
@@ -9,7 +9,6 @@ import numpy as np
 from numpy.typing import NDArray
 from sqlalchemy import (
     Column,
-    ColumnElement,
     Connection,
     Double,
     Engine,
@@ -22,13 +21,12 @@ from sqlalchemy import (
     func,
     select,
 )
-from sqlalchemy.orm import InstrumentedAttribute, Session
+from sqlalchemy.orm import Session
 
 from models.cards import Card
-from worker.intake.found import INBOX
-from worker.records import RECORD_FIELDS, RESULT_FIELDS, Decision, Labels, Record, Tags
-from worker.store.reviews import Verdict, newest_reviews
-from worker.store.tables import ENDED, File, Film, Model, Review, Run, Screening, UtcDateTime
+from worker.records import RECORD_FIELDS, RESULT_FIELDS, Labels, Record, Tags
+from worker.store.filters import Filter, restricted
+from worker.store.tables import File, Film, Model, Screening, UtcDateTime
 
 RESULTS = Table(
     "results",
@@ -49,29 +47,7 @@ RESULTS = Table(
 )
 
 _AT_ONCE = 500  # rows in one question: statements have a limit of variables
-
-
-@dataclass(frozen=True)
-class Filter:
-    """Which results are asked for; `None` does not restrict. Both ends of ranges included.
-
-    `verdict` is that of the newest review. Failures, which nobody can review, are neither
-    `reviewed` nor not.
-    """
-
-    decision: str | None = None
-    status: str | None = None
-    reason: str | None = None
-    since: datetime | None = None
-    until: datetime | None = None
-    min_probability: float | None = None
-    max_probability: float | None = None
-    source: str | None = None
-    run: int | None = None
-    sha256: str | None = None
-    verdict: Verdict | None = None
-    reviewed: bool | None = None
-    limit: int | None = None
+_ALL = Filter()
 
 
 @dataclass(frozen=True)
@@ -135,23 +111,7 @@ class StoredScreening:
     files: tuple[str, ...]
 
 
-@dataclass(frozen=True)
-class RunSummary:
-    """One run with its counts: files by decision, `duplicate` and `failed`."""
-
-    run: int
-    kind: str
-    source: str
-    model: str
-    device: str
-    precision: str
-    started_at: datetime
-    finished_at: datetime | None
-    note: str | None
-    counts: dict[str, int]
-
-
-def results(engine: Engine, wanted: Filter = Filter()) -> Iterator[Result]:
+def results(engine: Engine, wanted: Filter = _ALL) -> Iterator[Result]:
     """Files that came to an end, newest first, as the filter asks.
 
     Newest by the order in which they were recorded: the clock may have jumped. Where moments are
@@ -193,56 +153,6 @@ def _in_full(connection: Connection, ids: Sequence[int]) -> dict[int, Result]:
     return {row.file_id: _result(row) for row in rows}
 
 
-def restricted(asked: Select[int], wanted: Filter) -> Select[int]:
-    """A question about files, with the conditions of a filter but its limit.
-
-    Each condition stands by itself, so that one index can answer it.
-    Files that did not come to an end have no decision, reason, probability or moment.
-    """
-    ranges: tuple[tuple[InstrumentedAttribute[Any], object, object], ...] = (
-        (File.finished_at, wanted.since, wanted.until),
-        (File.probability, wanted.min_probability, wanted.max_probability),
-    )
-    ended = False
-    for column, low, high in ranges:
-        if low is not None:
-            asked = asked.where(column >= low)
-        if high is not None:
-            asked = asked.where(column <= high)
-        ended |= (low, high) != (None, None)
-    of_results: tuple[tuple[InstrumentedAttribute[Any], object], ...] = (
-        (File.decision, wanted.decision),
-        (File.state, wanted.status),
-        (File.reason, wanted.reason),
-    )
-    of_files: tuple[tuple[InstrumentedAttribute[Any], object], ...] = (
-        (File.source, wanted.source),
-        (File.run_id, wanted.run),
-        (File.sha256, wanted.sha256),
-    )
-    for column, value in (*of_results, *of_files):
-        if value is not None:
-            asked = asked.where(column == value)
-    ended |= any(value is not None for _, value in of_results)
-    for condition in _of_reviews(wanted):
-        asked, ended = asked.where(condition), True
-    if ended:
-        return asked
-    of_some = any(value is not None for _, value in of_files)
-    return asked.where(File.state.in_(ENDED) if of_some else File.finished_at.is_not(None))
-
-
-def _of_reviews(wanted: Filter) -> Iterator[ColumnElement[bool]]:
-    """Reviewed answers from the few reviews there are; the others by a look for each file."""
-    if wanted.verdict is not None:
-        yield File.screening_id.in_(newest_reviews(wanted.verdict))
-    if wanted.reviewed:
-        yield File.screening_id.in_(select(Review.screening_id))
-    elif wanted.reviewed is False:
-        yield File.screening_id.is_not(None)
-        yield ~select(Review.id).where(Review.screening_id == File.screening_id).exists()
-
-
 def _result(row: Row[Any]) -> Result:
     values = {name: getattr(row, name) for name in RECORD_FIELDS}
     return Result(
@@ -263,114 +173,6 @@ def _result(row: Row[Any]) -> Result:
         reviewer=row.reviewer,
         reviewed_at=row.reviewed_at,
     )
-
-
-def counts_by_decision(engine: Engine, run: int | None = None) -> dict[str, int]:
-    """How many screened files per decision, and how many duplicates and failures.
-
-    Every decision that the models, or the model of this run, can give is named.
-    """
-    if run is not None:
-        return _counts_of_runs(engine, [run])[run]
-    files = select(File.state, func.count()).group_by(File.state)
-    answers = select(Screening.decision, func.count()).group_by(Screening.decision)
-    with engine.connect() as connection:
-        rows = [*connection.execute(answers), *connection.execute(files)]
-    return _named(decisions(engine), {row[0]: row[1] for row in rows})
-
-
-def _counts_of_runs(engine: Engine, runs: Sequence[int]) -> dict[int, dict[str, int]]:
-    """`counts_by_decision` of several runs; each film is screened in the run of its file."""
-    files = select(File.run_id, File.state, func.count()).group_by(File.run_id, File.state)
-    answers = select(Screening.run_id, Screening.decision, func.count())
-    answers = answers.group_by(Screening.run_id, Screening.decision)
-    found: dict[int, dict[str, int]] = {run: {} for run in runs}
-    with engine.connect() as connection:
-        for asked in (
-            answers.where(Screening.run_id.in_(runs)),
-            files.where(File.run_id.in_(runs)),
-        ):
-            for run, name, count in connection.execute(asked):
-                found[run][name] = count
-    return {run: _named(decisions(engine, run), counts) for run, counts in found.items()}
-
-
-def _named(decisions: list[str], found: dict[str, int]) -> dict[str, int]:
-    return {name: found.get(name, 0) for name in (*decisions, "duplicate", "failed")}
-
-
-def decisions(engine: Engine, run: int | None = None) -> list[str]:
-    """Decisions that the models here, or the model of one run, can give; positive ones first.
-
-    Before any model was used they are those of the shipped ones.
-    """
-    asked = select(Model.positive, Model.negative).order_by(Model.id)
-    if run is not None:
-        asked = asked.join(Run, Run.model_id == Model.id).where(Run.id == run)
-    with engine.connect() as connection:
-        labels = connection.execute(asked).all()
-    if not labels:
-        return list(Decision)
-    columns = zip(*labels, strict=True)  # all positive ones, all negative ones
-    words = dict.fromkeys(word for column in columns for word in column)
-    return [*words, Decision.INDETERMINATE, Decision.REFUSED]
-
-
-def waiting_files_count(engine: Engine, *, inbox: bool) -> int:
-    """How many files of the inbox, or of all archives, still have work to do."""
-    mine = File.source == INBOX if inbox else File.source != INBOX
-    asked = select(func.count()).where(File.state.in_(("waiting", "attempted")), mine)
-    with engine.connect() as connection:
-        return connection.execute(asked).scalar_one()
-
-
-def runs(engine: Engine, limit: int | None = None) -> list[RunSummary]:
-    """The runs, newest first."""
-    asked = select(Run, Model.name).join(Model, Model.id == Run.model_id)
-    return _summaries(engine, asked.order_by(Run.id.desc()).limit(limit))
-
-
-def run_summary(engine: Engine, run: int) -> RunSummary:
-    """One run. Raises ValueError when there is none."""
-    asked = select(Run, Model.name).join(Model, Model.id == Run.model_id)
-    [found] = _summaries(engine, asked.where(Run.id == run))
-    return found
-
-
-def _summaries(engine: Engine, asked: Select[Run, str]) -> list[RunSummary]:
-    with Session(engine) as session:
-        rows = session.execute(asked).all()
-        session.expunge_all()
-    counts = _counts_of_runs(engine, [run.id for run, _ in rows])
-    return [
-        RunSummary(
-            run=run.id,
-            kind=run.kind,
-            source=run.source,
-            model=model,
-            device=run.device,
-            precision=run.precision,
-            started_at=run.started_at,
-            finished_at=run.finished_at,
-            note=run.note,
-            counts=counts[run.id],
-        )
-        for run, model in rows
-    ]
-
-
-def knows_run(engine: Engine, run: int) -> bool:
-    """Whether there was such a run."""
-    with engine.connect() as connection:
-        return connection.scalar(select(Run.id).where(Run.id == run)) is not None
-
-
-def latest_card(engine: Engine) -> Card | None:
-    """Card of the model of the newest run; `None` before any run."""
-    asked = select(Model.card).join(Run, Run.model_id == Model.id).order_by(Run.id.desc()).limit(1)
-    with engine.connect() as connection:
-        found = connection.execute(asked).scalar()
-    return None if found is None else Card.model_validate(found)
 
 
 def screening_ids(engine: Engine, run: int | None = None) -> list[tuple[int, str, str]]:

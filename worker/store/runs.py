@@ -1,4 +1,4 @@
-"""What one run did, for its page, and how scores are spread."""
+"""The runs, what one of them did, for its page, and how scores are spread."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -8,6 +8,7 @@ from sqlalchemy import ColumnElement, Engine, Integer, Select, case, cast, func,
 from sqlalchemy.orm import InstrumentedAttribute, Session
 
 from models.cards import REFERENCE_BINS, Card
+from worker.store.counts import counts_of_runs
 from worker.store.failures import Failing, newest_failures
 from worker.store.tables import ENDED, File, Model, Run, Screening
 
@@ -16,6 +17,22 @@ FAILURES_SHOWN = 100
 
 Moments = tuple[datetime, datetime]
 Spread = dict[str, tuple[int, ...]]
+
+
+@dataclass(frozen=True)
+class RunSummary:
+    """One run with its counts: files by decision, `duplicate` and `failed`."""
+
+    run: int
+    kind: str
+    source: str
+    model: str
+    device: str
+    precision: str
+    started_at: datetime
+    finished_at: datetime | None
+    note: str | None
+    counts: dict[str, int]
 
 
 @dataclass(frozen=True)
@@ -36,6 +53,55 @@ class RunFacts:
     busy_files: int
     failures: tuple[Failing, ...]
     failed: int
+
+
+def runs(engine: Engine, limit: int | None = None) -> list[RunSummary]:
+    """The runs, newest first."""
+    asked = select(Run, Model.name).join(Model, Model.id == Run.model_id)
+    return _summaries(engine, asked.order_by(Run.id.desc()).limit(limit))
+
+
+def run_summary(engine: Engine, run: int) -> RunSummary:
+    """One run. Raises ValueError when there is none."""
+    asked = select(Run, Model.name).join(Model, Model.id == Run.model_id)
+    [found] = _summaries(engine, asked.where(Run.id == run))
+    return found
+
+
+def _summaries(engine: Engine, asked: Select[Run, str]) -> list[RunSummary]:
+    with Session(engine) as session:
+        rows = session.execute(asked).all()
+        session.expunge_all()
+    counts = counts_of_runs(engine, [run.id for run, _ in rows])
+    return [
+        RunSummary(
+            run=run.id,
+            kind=run.kind,
+            source=run.source,
+            model=model,
+            device=run.device,
+            precision=run.precision,
+            started_at=run.started_at,
+            finished_at=run.finished_at,
+            note=run.note,
+            counts=counts[run.id],
+        )
+        for run, model in rows
+    ]
+
+
+def knows_run(engine: Engine, run: int) -> bool:
+    """Whether there was such a run."""
+    with engine.connect() as connection:
+        return connection.scalar(select(Run.id).where(Run.id == run)) is not None
+
+
+def latest_card(engine: Engine) -> Card | None:
+    """Card of the model of the newest run; `None` before any run."""
+    asked = select(Model.card).join(Run, Run.model_id == Model.id).order_by(Run.id.desc()).limit(1)
+    with engine.connect() as connection:
+        found = connection.execute(asked).scalar()
+    return None if found is None else Card.model_validate(found)
 
 
 def run_ids(engine: Engine) -> list[int]:

@@ -48,20 +48,23 @@ def reading(settings: Database) -> Iterator[sqlite3.Connection]:
     Raises StoreError when the database is missing or refuses.
     """
     file = Path(str(make_url(settings.url).database)).absolute()
-    with _explained(), closing(_connected(file, settings.busy_timeout_s)) as connection:
+    with _explained(), closing(_opened(file, settings.busy_timeout_s)) as connection:
+        _prepare(connection)
         yield connection
 
 
-def _connected(file: Path, timeout_s: float) -> sqlite3.Connection:
-    connection = sqlite3.connect(
+def _opened(file: Path, timeout_s: float) -> sqlite3.Connection:
+    return sqlite3.connect(
         f"{file.as_uri()}?mode=ro", uri=True, timeout=timeout_s, isolation_level=None
     )
+
+
+def _prepare(connection: sqlite3.Connection) -> None:
     connection.text_factory = lambda text: text.decode("utf-8", "backslashreplace")
     connection.execute("SELECT * FROM json_each('[]'), json_tree('[]')")  # made once, by a "write"
     connection.execute("BEGIN")
     connection.set_authorizer(_authorize)
     connection.set_progress_handler(lambda: 0, _STEPS)  # Python sees to its signals there
-    return connection
 
 
 def _authorize(action: int, *_about: str | None) -> int:

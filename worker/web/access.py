@@ -18,7 +18,9 @@ from worker.web.trouble import said
 COOKIE = "screen-session"
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 _OPEN = ("/login", "/healthz", "/ping")  # say nothing of any film
-_PASSED_ON = ("forwarded", "x-forwarded-for", "x-forwarded-host", "via")
+_PASSED_ON = (
+    *("forwarded", "x-forwarded-for", "x-forwarded-host", "x-forwarded-proto", "x-real-ip", "via"),
+)
 _SAFE = ("GET", "HEAD", "OPTIONS")
 _NOT_HERE = "without a token only this machine may ask, by its own name and through no proxy"
 _COME_IN = (
@@ -27,7 +29,7 @@ _COME_IN = (
 )
 _HEADERS = {
     "X-Content-Type-Options": "nosniff",
-    "Referrer-Policy": "no-referrer",
+    "Referrer-Policy": "same-origin",
     "Cross-Origin-Resource-Policy": "same-origin",
     "Cross-Origin-Opener-Policy": "same-origin",
     "Permissions-Policy": "camera=(), geolocation=(), microphone=()",
@@ -68,7 +70,7 @@ class Gate:
         if self._access.sessions is None and not _is_asked_here(headers):
             return said(request, 403, _NOT_HERE, slug="foreign-host")
         is_safe = request.method in _SAFE
-        if not is_safe and not _is_same_origin(headers):
+        if not (_is_visit(headers) if is_safe else _is_same_origin(headers)):
             return said(request, 403, "another site may not send this", slug="foreign-origin")
         if self._may_enter(path, headers):
             return None
@@ -135,6 +137,12 @@ def _is_same_origin(headers: Headers) -> bool:
         return site in ("same-origin", "none")
     origin = headers.get("origin")
     return origin is None or _parts(origin).netloc == headers.get("host")
+
+
+def _is_visit(headers: Headers) -> bool:
+    """Whether another site only leads here, and does not ask behind its reader's back."""
+    cross = headers.get("sec-fetch-site") == "cross-site"
+    return not cross or headers.get("sec-fetch-mode") == "navigate"
 
 
 def _parts(address: str) -> SplitResult:

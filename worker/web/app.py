@@ -62,23 +62,24 @@ def reading_room(config: Config, token: str | None, *, watch: bool = False) -> F
     model = invocations.Model(config)
     seen = live.Live(Look(room))
 
+    ending = ExitStack()
+    for each in (writer.dispose, reader.dispose, model.close):
+        ending.callback(each)
+
     @asynccontextmanager
     async def life(_app: FastAPI) -> AsyncIterator[None]:
         remove_abandoned(config.site.inbox)
+        invocations.remove_abandoned()
         refresher.start()
-        worker = Watcher(config.source) if watch and config.source else None
-        if worker:
+        ending.callback(refresher.stop)
+        if watch and config.source:
+            worker = Watcher(config.source)
             worker.start()
+            ending.callback(worker.stop)
         yield
-        with ExitStack() as closing:
-            closing.callback(writer.dispose)
-            closing.callback(reader.dispose)
-            closing.callback(model.close)
-            closing.callback(refresher.stop)
-            if worker:
-                closing.callback(worker.stop)
+        await run_in_threadpool(ending.close)
 
-    app = _app(life, traffic, Access(sessions, config.serve.embed))
+    app = _app(life, traffic, ending.close, Access(sessions, config.serve.embed))
     for routes in (
         pages.routes(room, seen),
         upload.routes(room),
@@ -103,12 +104,14 @@ def door(config: Config) -> FastAPI:
 
     @asynccontextmanager
     async def life(_app: FastAPI) -> AsyncIterator[None]:
+        invocations.remove_abandoned()
         await run_in_threadpool(model.load)
         yield
         model.close()
 
-    app = _app(life, traffic)
+    app = _app(life, traffic, model.close)
     app.include_router(invocations.routes(model, Rates(), traffic))
+    app.include_router(machines.alive())
     return app
 
 
@@ -124,9 +127,13 @@ def _identity(file: Path) -> tuple[int, int] | None:
 def _app(
     life: Callable[[FastAPI], AbstractAsyncContextManager[None]],
     traffic: Traffic,
+    end: Callable[[], None],
     access: Access | None = None,
 ) -> FastAPI:
-    """An application without addresses. The last middleware named is the first to be asked."""
+    """An application without addresses. The last middleware named is the first to be asked.
+
+    `end` closes what it holds, also where a server was cut short; it may be called again.
+    """
     app = FastAPI(
         title="Screen",
         version=__version__,
@@ -135,6 +142,7 @@ def _app(
         redoc_url=None,
         lifespan=life,
     )
+    app.state.end = end
     app.state.is_over = lambda: False  # the server says when it begins to end
     answer_trouble(app)
     if access:

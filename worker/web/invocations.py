@@ -6,14 +6,17 @@ The contract: SageMaker Developer Guide, "Custom Inference Code with Hosting Ser
 
 import base64
 import json
+import os
+import shutil
 import tempfile
 import threading
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from anyio import CapacityLimiter, to_thread
+from anyio import Semaphore
 from fastapi import APIRouter, HTTPException, Request
+from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import JSONResponse
 
 from worker.config import Config
@@ -31,6 +34,9 @@ _FILMS = (
 _JSON = "application/json"
 _MOST_INSTANCES = 64
 _ANSWERED_AT_ONCE = 8  # requests; the others wait, without a thread that pages would need
+_WAITING = 64  # requests; more are sent away
+_MOST_BYTES = 64 << 20  # of one request, held in memory; SageMaker itself allows less
+_FOLDER = "screen-invocation-"  # in the temporary folder, with the number of our process
 _BODY = {
     "requestBody": {
         "required": True,
@@ -48,7 +54,8 @@ _ANSWER: dict[int | str, dict[str, Any]] = {
         "content": {_JSON: {"schema": {"type": "object", "properties": _FIELDS}}},
     },
     400: {"description": "Neither a film nor the JSON that is expected"},
-    413: {"description": "Larger than [decode] max_file_mb"},
+    413: {"description": "Larger than 64 MiB, or than [decode] max_file_mb"},
+    503: {"description": "Too many wait already"},
     415: {"description": "Another content type"},
 }
 
@@ -75,7 +82,7 @@ class Model:
         from worker.classify import classify
 
         screener = self.load()
-        with tempfile.TemporaryDirectory(prefix="screen-") as folder:
+        with tempfile.TemporaryDirectory(prefix=f"{_FOLDER}{os.getpid()}-") as folder:
             paths = [Path(folder) / str(number) for number in range(len(films))]
             for path, (_, content) in zip(paths, films, strict=True):
                 path.write_bytes(content)
@@ -98,24 +105,29 @@ class Model:
 def routes(model: Model, rates: Rates, traffic: Traffic) -> APIRouter:
     """The two addresses that the contract names."""
     router = APIRouter(tags=["platforms"])
-    most = model.config.decode.max_file_mb << 20
-    answering = CapacityLimiter(_ANSWERED_AT_ONCE)
+    most = min(model.config.decode.max_file_mb << 20, _MOST_BYTES)
+    slots = Semaphore(_ANSWERED_AT_ONCE)
 
     @router.get("/ping")
     async def ping() -> JSONResponse:  # no thread: it must answer while films hold them all
-        """200 when films can be answered."""
+        """200 while the server answers; a model that cannot be loaded is told by the first film."""
         return JSONResponse({"ready": True})
 
     @router.post("/invocations", openapi_extra=_BODY, responses=_ANSWER)
     async def invoke(request: Request) -> JSONResponse:
         """Answer films now; a film that cannot be read is REFUSED, with the reason."""
-        rates.take(request, "invocation", model.config.serve.uploads_per_minute)
+        per_minute = model.config.serve.uploads_per_minute
         kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
         if kind not in (*_FILMS, _JSON):
             raise HTTPException(415, f"send {_JSON}, or a film as one of {', '.join(_FILMS)}")
-        body = await _body(request, most)
-        films = _instances(body) if kind == _JSON else [("film", body)]
-        answered = await to_thread.run_sync(model.answer, films, limiter=answering)
+        if slots.statistics().tasks_waiting >= _WAITING:
+            raise HTTPException(503, "too many wait already", {"Retry-After": "10"})
+        async with slots:  # before the body is read: memory is held for so many alone
+            body = await _body(request, most)
+            whole = [("film", body)]
+            films = await run_in_threadpool(_instances, body) if kind == _JSON else whole
+            rates.take(request, "invocation", per_minute, len(films))
+            answered = await run_in_threadpool(model.answer, films)
         records = [asdict(each) for each in answered]
         for record in records:
             traffic.invocations.labels(record["decision"]).inc()
@@ -124,12 +136,20 @@ def routes(model: Model, rates: Rates, traffic: Traffic) -> APIRouter:
     return router
 
 
+def remove_abandoned() -> None:
+    """Remove films that lay in the temporary folder when a server was killed."""
+    for folder in Path(tempfile.gettempdir()).glob(f"{_FOLDER}*"):
+        process = folder.name.removeprefix(_FOLDER).partition("-")[0]
+        if not Path("/proc", process).is_dir() and folder.stat().st_uid == os.getuid():
+            shutil.rmtree(folder, ignore_errors=True)
+
+
 async def _body(request: Request, most: int) -> bytes:
     body = bytearray()
     async for piece in request.stream():
         body += piece
         if len(body) > most:
-            raise HTTPException(413, f"larger than {most >> 20} MiB ([decode] max_file_mb)")
+            raise HTTPException(413, f"larger than {most >> 20} MiB")
     if not body:
         raise HTTPException(400, "nothing was sent: send a film's bytes")
     return bytes(body)

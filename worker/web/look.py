@@ -10,7 +10,10 @@ from worker.report.results import entries_of, row_of
 from worker.report.wording import Group
 from worker.report.worklist import Entry
 from worker.store.browse import Arrival, browse, newest_files
-from worker.store.queries import Filter, counts_by_decision, latest_card, results_in
+from worker.store.counts import counts_by_decision
+from worker.store.filters import Filter
+from worker.store.queries import results_in
+from worker.store.runs import latest_card
 from worker.web.metrics import HANGS_AFTER_S
 from worker.web.room import Room
 

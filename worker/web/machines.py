@@ -20,6 +20,18 @@ class Health(BaseModel):
     worker: str
 
 
+def alive() -> APIRouter:
+    """For a server without a site: it is well while it answers."""
+    router = APIRouter(tags=["machines"])
+
+    @router.get("/healthz")
+    def healthz() -> Health:
+        """200 while films can be answered."""
+        return Health(status="ok", worker="none")
+
+    return router
+
+
 def routes(room: Room, *, watch: bool) -> APIRouter:
     """What monitoring asks; with `watch` the page is well only if its worker is."""
     router = APIRouter(tags=["machines"])

@@ -13,7 +13,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from worker.config import Config
 from worker.heartbeat import judge, pulse_file, read_pulse
-from worker.store.queries import counts_by_decision, waiting_files_count
+from worker.store.counts import counts_by_decision, waiting_files_count
 
 HANGS_AFTER_S = 120.0
 _STATES = ("starting", "idle", "working", "paused", "stopping", "hangs", "gone", "none")

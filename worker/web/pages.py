@@ -10,7 +10,7 @@ from starlette.requests import Request
 
 from worker.report.environment import render
 from worker.report.results import entries_of, row_of
-from worker.store.queries import decisions
+from worker.store.counts import decisions
 from worker.web.access import session_cookie
 from worker.web.describe import operations, shapes
 from worker.web.live import Live

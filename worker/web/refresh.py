@@ -20,7 +20,7 @@ class Refresher:
     def __init__(self, site: Site, engine: Engine) -> None:
         self._site, self._engine = site, engine
         self._wake, self._stopping, self._is_due = threading.Event(), threading.Event(), False
-        self._thread = threading.Thread(target=self._run, name="refresher")
+        self._thread = threading.Thread(target=self._run, name="refresher", daemon=True)
 
     def start(self) -> None:
         """Begin to listen."""
@@ -38,7 +38,7 @@ class Refresher:
         self._thread.join()
 
     def _run(self) -> None:
-        while not self._stopping.is_set():
+        while self._is_due or not self._stopping.is_set():
             self._wake.wait()
             self._stopping.wait(_GATHER_S)
             self._wake.clear()

@@ -7,7 +7,9 @@ from fastapi import APIRouter, Query
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from worker.store.browse import Leaf, Sort, browse
-from worker.store.queries import Filter, counts_by_decision, result_fields, results
+from worker.store.counts import counts_by_decision
+from worker.store.filters import Filter
+from worker.store.queries import result_fields, results
 from worker.web.room import Room
 
 Digest = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]

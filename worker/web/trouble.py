@@ -36,7 +36,7 @@ def answer_trouble(app: FastAPI) -> None:
 
     @app.exception_handler(OSError)
     def refused_by_disk(request: Request, error: OSError) -> Response:
-        log.warning("a request failed", exc_info=error, extra={"errno": error.errno})
+        log.warning("a request failed", extra={"errno": error.errno})
         if error.errno in _FULL:
             return said(request, 507, "the disk is full: make room, then send it again")
         return said(request, 503, f"the disk or the share refuses: {error.strerror or 'no reason'}")
@@ -71,7 +71,7 @@ class _Unforeseen:
         except Exception as error:
             if begun or scope["type"] != "http":
                 raise  # the connection is closed: half an answer must not look whole
-            log.exception("a request failed", exc_info=error)
+            log.error("a request failed", extra={"slug": type(error).__name__})
             answer = said(Request(scope), 500, "this is a mistake of the program: see its log")
             await answer(scope, receive, send)
 

@@ -32,8 +32,8 @@ _REFUSALS: dict[int | str, dict[str, str]] = {
     411: {"description": "No Content-Length"},
     413: {"description": "Larger than [decode] max_file_mb"},
     429: {"description": "Too many a minute"},
-    503: {"description": "The folders are gone or refuse; nothing was kept"},
-    507: {"description": "The disk is full; nothing was kept"},
+    503: {"description": "The folders are gone or refuse; send it again, which harms nothing"},
+    507: {"description": "The disk is full; send it again, which harms nothing"},
 }
 
 
@@ -71,7 +71,7 @@ def routes(room: Room) -> APIRouter:
         request: Request,
         name: Annotated[str, Query(max_length=1000, description="The film's name.")] = "film",
     ) -> Received:
-        """Send one film. 201 says that it lies in the inbox for good; else nothing was kept."""
+        """Send one film. 201 says that it lies in the inbox for good; else send it again."""
         room.rates.take(request, "upload", room.config.serve.uploads_per_minute)
         if _length(request) > most:
             raise _too_large(most)
@@ -89,6 +89,8 @@ def routes(room: Room) -> APIRouter:
                 for film in form.getlist("films")
                 if isinstance(film, UploadFile) and film.filename
             ]
+            if len(films) > room.config.serve.uploads_per_minute:
+                raise HTTPException(413, "more films than may come in a minute: send fewer at once")
             room.rates.take(request, "upload", room.config.serve.uploads_per_minute, len(films))
             for number, (name, film) in enumerate(films):
                 with _having_received(number):

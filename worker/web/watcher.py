@@ -56,7 +56,11 @@ class Watcher:
     def _run_once(self) -> str:
         """Run a worker to its end; what became of it."""
         try:
-            self._process = subprocess.Popen(self._command, stdin=subprocess.DEVNULL)
+            self._process = subprocess.Popen(
+                self._command,
+                stdin=subprocess.DEVNULL,
+                start_new_session=True,  # Ctrl-C reaches us alone, and we end it in order
+            )
         except OSError as error:  # no memory, no process to be had: later perhaps
             return f"the worker could not be started (errno {error.errno})"
         if self._stopping.is_set():  # it was told to stop before it knew this process
