@@ -2,14 +2,16 @@
 
 import contextlib
 import re
+<<<<<<< HEAD
 import shutil
 import socket
+=======
+>>>>>>> matrix
 import threading
 
 import pytest
 import uvicorn
-from axe_playwright_python.sync_playwright import Axe
-from playwright.sync_api import expect, sync_playwright
+from playwright.sync_api import expect
 
 from tests.conftest import NOT_ALLOWED
 from tests.web.conftest import TOKEN
@@ -18,7 +20,7 @@ from worker.web.app import reading_room
 
 pytestmark = pytest.mark.slow
 
-PHONE, LAPTOP = {"width": 390, "height": 844}, {"width": 1280, "height": 800}
+LAPTOP = {"width": 1280, "height": 800}
 PAGES = ("/", "/results", "/api", "/login", "/reports/films/nothing.html")
 DROP = """async (films) => {
   const data = new DataTransfer();
@@ -65,19 +67,6 @@ def served(new_desk):
     one = Served(desk)
     yield one
     one.end()
-
-
-@pytest.fixture(scope="module")
-def browser():
-    chromium = shutil.which("chromium")
-    if chromium is None:
-        pytest.skip("Debian's package chromium is not installed")
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(
-            executable_path=chromium, args=["--no-sandbox", "--disable-gpu"]
-        )
-        yield browser
-        browser.close()
 
 
 @pytest.fixture
@@ -160,20 +149,6 @@ def test_the_page_says_when_the_server_is_gone(browser, new_desk):
     gone.end()
     expect(page.locator("#link")).to_contain_text("does not answer", timeout=30_000)
     page.close()
-
-
-@pytest.mark.parametrize("scheme", ["dark", "light"])
-@pytest.mark.parametrize("path", PAGES)
-def test_pages_are_for_everybody(view, path, scheme):
-    page = view(path, color_scheme=scheme)
-    found = Axe().run(page).response["violations"]
-    assert [each["id"] for each in found if each["impact"] in ("serious", "critical")] == []
-
-
-@pytest.mark.parametrize("path", PAGES)
-def test_nothing_is_wider_than_a_phone(view, path):
-    page = view(path, viewport=PHONE)
-    assert page.evaluate("document.documentElement.scrollWidth") <= PHONE["width"]
 
 
 def test_who_knows_the_token_comes_in(browser, new_desk):
