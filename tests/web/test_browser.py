@@ -2,11 +2,7 @@
 
 import contextlib
 import re
-<<<<<<< HEAD
-import shutil
 import socket
-=======
->>>>>>> matrix
 import threading
 
 import pytest
