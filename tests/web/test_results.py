@@ -264,4 +264,5 @@ def test_a_score_finds_refused_films_only_where_they_are_asked_for(refused):
     answered = found(refused, min_probability=0)
     assert {each["decision"] for each in answered} <= {"PNEUMONIA", "NORMAL"}
     assert len(answered) == 6
+    assert len(found(refused, min_probability=0, sort="score")) == 6
     assert len(found(refused, min_probability=0.9, decision="REFUSED")) == 3

@@ -1,12 +1,12 @@
 """Results page by page, as a person leafs through them."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from sqlalchemy import Engine, Select, func, select, union_all
 
 from worker.records import Decision
-from worker.store.queries import Filter, Result, restricted, results_of
+from worker.store.queries import Filter, Result, decisions, restricted, results_of
 from worker.store.tables import ENDED, File, Film, Screening
 
 Sort = Literal["newest", "oldest", "score", "name"]
@@ -37,35 +37,54 @@ def browse(
     was refused comes last, newest first: its score, if it has one, is not valid. Nor is it found by
     its score, unless refusals are asked for.
     """
-    chosen = restricted(select(File.id), wanted)
-    by_score = (wanted.min_probability, wanted.max_probability) != (None, None)
-    if by_score and wanted.decision != Decision.REFUSED:
-        chosen = chosen.where(File.decision != Decision.REFUSED)
-    if text:
-        chosen = chosen.where(File.file.contains(text, autoescape=True))
+    chosen = _chosen(engine, wanted, text)
     total = _count(engine, chosen, _COUNTED + 1)
     more = total > _COUNTED
     if not more and offset >= total:  # a search would read everything again
         return Leaf((), total, more)
     if sort == "score":
-        found = _by_score(engine, chosen, wanted.limit, offset)
+        found = _by_score(engine, wanted, text, offset)
     else:
         ordered = chosen.order_by(*_ORDER[sort]).limit(wanted.limit).offset(offset)
         found = list(results_of(engine, ordered))
     return Leaf(tuple(found), min(total, _COUNTED), more)
 
 
-def _by_score(engine: Engine, chosen: Select[int], limit: int | None, offset: int) -> list[Result]:
-    """Two questions: no index has answers in the order of their scores, and then refusals."""
-    answered = chosen.where(File.decision != Decision.REFUSED)
-    falling = answered.order_by(*_ORDER["score"]).limit(limit).offset(offset)
-    found = list(results_of(engine, falling))
-    if len(found) == limit:
+def _chosen(engine: Engine, wanted: Filter, text: str) -> Select[int]:
+    chosen = restricted(select(File.id), wanted)
+    if wanted.decision is None and _asks_for_scores(wanted):
+        chosen = chosen.where(File.decision.in_(_answers(engine)))
+    return chosen.where(File.file.contains(text, autoescape=True)) if text else chosen
+
+
+def _answers(engine: Engine) -> list[str]:
+    return [each for each in decisions(engine) if each != Decision.REFUSED]
+
+
+def _by_score(engine: Engine, wanted: Filter, text: str, offset: int) -> list[Result]:
+    """Answers, each decision by its own index and then merged; what is left is refused."""
+    words = _answers(engine) if wanted.decision is None else [wanted.decision]
+    found, before = list[Result](), offset
+    if words != [Decision.REFUSED]:
+        of_each = (replace(wanted, decision=word) for word in words)
+        scored = (_chosen(engine, each, text).add_columns(File.probability) for each in of_each)
+        some = union_all(*scored).subquery()
+        falling = select(some.c.id, some.c.probability)  # without the latter SQLite sorts them all
+        falling = falling.order_by(some.c.probability.desc(), some.c.id.desc())
+        found += results_of(engine, falling.limit(wanted.limit).offset(offset))
+        if len(found) == wanted.limit or wanted.decision is not None:
+            return found
+        before = 0 if found or not offset else offset - _count(engine, falling)
+    if wanted.decision is None and _asks_for_scores(wanted):
         return found
-    before = 0 if found or not offset else offset - _count(engine, answered)
-    left = None if limit is None else limit - len(found)
-    refused = chosen.where(File.decision == Decision.REFUSED).order_by(*_ORDER["newest"])
-    return found + list(results_of(engine, refused.limit(left).offset(before)))
+    left = None if wanted.limit is None else wanted.limit - len(found)
+    refused = _chosen(engine, replace(wanted, decision=Decision.REFUSED), text)
+    newest = refused.order_by(*_ORDER["newest"]).limit(left).offset(before)
+    return found + list(results_of(engine, newest))
+
+
+def _asks_for_scores(wanted: Filter) -> bool:
+    return (wanted.min_probability, wanted.max_probability) != (None, None)
 
 
 def _count(engine: Engine, chosen: Select[int], at_most: int | None = None) -> int:
