@@ -158,10 +158,11 @@ def many(tmp_path_factory):
 @contextlib.contextmanager
 def serving(config):
     """The site's reading room at a free port of this machine."""
-    room = uvicorn.Config(
-        reading_room(config, None), port=0, log_level="error", timeout_graceful_shutdown=1
+    app = reading_room(config, None)
+    server = uvicorn.Server(
+        uvicorn.Config(app, port=0, log_level="error", timeout_graceful_shutdown=1)
     )
-    server = uvicorn.Server(room)
+    app.state.is_over = lambda: server.should_exit
     thread = threading.Thread(target=server.run, daemon=True)
     thread.start()
     end_s = time.monotonic() + STARTS_S

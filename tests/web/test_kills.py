@@ -16,15 +16,15 @@ from tests.web.server import Server, free_port, until
 
 pytestmark = pytest.mark.slow
 
-KILLS, SENDERS, SIZE = 30, 3, 400_000
+KILLS, SENDERS, SIZE, PIECE = 30, 3, 400_000, 65536
 
 
 class Sender(threading.Thread):
     """Sends films one after another, in pieces, until its server is gone."""
 
-    def __init__(self, port, number, received):
+    def __init__(self, port, number, received, pieces):
         super().__init__()
-        self.port, self.number, self.received = port, number, received
+        self.port, self.number, self.received, self.pieces = port, number, received, pieces
 
     def run(self):
         for count in range(1000):
@@ -34,13 +34,18 @@ class Sender(threading.Thread):
                 connection.request(
                     "POST",
                     f"/api/films?name=film-{self.number}-{count}.jpg",
-                    body=(film[start : start + 65536] for start in range(0, len(film), 65536)),
+                    body=self._counted(film),
                     headers={"Content-Length": str(len(film))},
                 )
                 if connection.getresponse().status == 201:
                     self.received.append(sha256(film))
             except (OSError, http.client.HTTPException):
                 return
+
+    def _counted(self, film):
+        for start in range(0, len(film), PIECE):
+            yield film[start : start + PIECE]
+            self.pieces.release()
 
 
 def lying(inbox):
@@ -87,10 +92,12 @@ def test_what_was_answered_with_201_is_there_after_every_kill(desk, start):
     for _ in range(KILLS):
         port, child = start()
         assert not list(inbox.glob(".upload-*")), "a new server removes what was abandoned"
-        senders = [Sender(port, number, received) for number in range(SENDERS)]
+        pieces = threading.Semaphore(0)
+        senders = [Sender(port, number, received, pieces) for number in range(SENDERS)]
         for sender in senders:
             sender.start()
-        threading.Event().wait(chance.uniform(0, 0.3))
+        for _ in range(chance.randrange(60)):  # the kill comes after so many pieces, not seconds
+            assert pieces.acquire(timeout=30)
         os.kill(child, signal.SIGKILL)
         for sender in senders:
             sender.join(30)

@@ -1,12 +1,15 @@
 """Results over HTTP are those of `screen query`, page by page, and hostile names stay text."""
 
 import json
+from dataclasses import replace
 from html import unescape
 
 import pytest
 from click.testing import CliRunner
 
+from tests.standin import StandInScreener, make_card
 from worker.cli.main import cli
+from worker.errors import TruncatedFile
 
 NAMES = [
     *("a.jpg", "b.jpg", "100%.jpg", "1000.jpg", "under_score.jpg", "underXscore.jpg", "UPPER.jpg"),
@@ -192,3 +195,71 @@ def test_states_of_films_are_asked_by_digests_only(met):
     assert room.get("/api/films?sha256=../x").status_code == 422
     many = "&".join(["sha256=" + "ab" * 32] * 101)
     assert room.get(f"/api/films?{many}").status_code == 422
+
+
+def test_a_film_that_is_sent_again_has_not_its_earlier_answer(desk, room):
+    """It was shown as done at once, while it still lay in the inbox."""
+    sha256 = room.post("/api/films?name=a.jpg", content=b"film").json()["sha256"]
+    desk.work_all()
+    after = room.post("/api/films?name=again.jpg", content=b"film").json()["after"]
+
+    def answer(after):
+        [film] = room.get("/api/films", params={"sha256": sha256, "after": after}).json()
+        return film["result"] and film["result"]["status"]
+
+    assert (answer(0), answer(after)) == ("screened", None)
+    desk.work_all()
+    assert (answer(0), answer(after)) == ("duplicate", "duplicate")
+    both = {"sha256": [sha256, sha256], "after": [after, after + 1]}
+    assert [each["result"] is None for each in room.get("/api/films", params=both).json()] == [
+        False,
+        True,
+    ]
+    for wrong in ([1, 2, 3], [-1], [1 << 63]):
+        params = {"sha256": [sha256, sha256], "after": wrong}
+        assert room.get("/api/films", params=params).status_code == 422
+
+
+class Refusing(StandInScreener):
+    """Refuses films that say so; their score is above that of most others."""
+
+    def _record(self, file, examined):
+        record = super()._record(file, examined)
+        if "refuse" not in file:
+            return record
+        return replace(record, decision="REFUSED", probability=0.99, reason="wrong-modality")
+
+
+@pytest.fixture(scope="module")
+def refused(new_desk, open_room):
+    """Six films with an answer, three that were refused, and one that could not be read."""
+    desk = new_desk()
+    desk.screener = Refusing(make_card())
+    desk.screener.errors[b"cut"] = [TruncatedFile("cut short")]
+    desk.drop(**{f"refuse-{n}": b"r%d" % n for n in range(3)}, cut=b"cut")
+    desk.work_all()
+    desk.drop(**{f"film-{n}": b"f%d" % n for n in range(6)})
+    desk.work_all()
+    return open_room(desk.config)
+
+
+def test_refused_and_failed_films_come_after_all_scores(refused):
+    """Their unvalidated scores stood among validated ones."""
+    whole = found(refused, sort="score")
+    scores = [each["probability"] for each in whole if each["decision"] != "REFUSED"]
+    assert scores == sorted(scores, reverse=True)
+    assert [each["decision"] == "REFUSED" for each in whole] == [False] * 6 + [True] * 4
+    last = [each["file"] for each in found(refused) if each["decision"] == "REFUSED"]
+    assert [each["file"] for each in whole[6:]] == last
+    for size in (1, 3, 4, 6):
+        leafed = [found(refused, sort="score", offset=n, limit=size) for n in range(0, 12, size)]
+        assert [each for leaf in leafed for each in leaf] == whole
+    assert names(found(refused, sort="score", decision="REFUSED", offset=3)) == names(whole[-1:])
+
+
+def test_a_score_finds_refused_films_only_where_they_are_asked_for(refused):
+    answered = found(refused, min_probability=0)
+    assert {each["decision"] for each in answered} <= {"PNEUMONIA", "NORMAL"}
+    assert len(answered) == 6
+    assert len(found(refused, min_probability=0, sort="score")) == 6
+    assert len(found(refused, min_probability=0.9, decision="REFUSED")) == 3

@@ -140,7 +140,8 @@ def test_a_film_arrives_byte_for_byte_with_the_mode_of_the_site(desk, open_room)
     room = open_room(configure(desk.config, site={"file_mode": "0600"}))
     film = os.urandom(3 << 20)
     answer = room.post("/api/films?name=chest.dcm", content=film)
-    assert answer.json() == {"name": "chest.dcm", "sha256": sha256(film), "size": len(film)}
+    said = {"name": "chest.dcm", "sha256": sha256(film), "size": len(film), "after": 0}
+    assert answer.json() == said
     assert lying(desk) == {"chest.dcm": film}
     assert stat.S_IMODE((desk.site.inbox / "chest.dcm").stat().st_mode) == 0o600
 

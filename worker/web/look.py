@@ -1,6 +1,7 @@
 """One look at the site, as a piece of a page: the worker, what waits, what came last."""
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from worker.heartbeat import Health, judge, pulse_file, read_pulse
@@ -9,17 +10,19 @@ from worker.report.environment import render_piece
 from worker.report.results import entries_of, row_of
 from worker.report.wording import Group
 from worker.report.worklist import Entry
-from worker.store.browse import Arrival, browse, newest_files
+from worker.store.browse import newest_results, to_review, unfinished_files
 from worker.store.counts import counts_by_decision
-from worker.store.filters import Filter
-from worker.store.queries import results_in
+from worker.store.queries import Result
 from worker.store.runs import latest_card
 from worker.web.metrics import HANGS_AFTER_S
 from worker.web.room import Room
 
 _NEWEST = 8
-_TO_REVIEW = 8
+_IN_HAND = 8
+_IN_HAND_COUNTED = 10_000  # beyond this many "more than" says enough
+_TO_REVIEW, _UNDECIDED = 8, 4
 _COUNT_EVERY_S = 5.0  # what costs more at a large site
+_COUNT_SHARE = 10  # and where it costs much, it is done at most this part of the time
 
 
 @dataclass(frozen=True)
@@ -32,35 +35,33 @@ class _Counts:
 
 
 class Look:
-    """Looks when it is called; counts are some seconds old at most."""
+    """Looks when it is called; counts are some seconds old, older where counting is slow."""
 
-    def __init__(self, room: Room) -> None:
-        self._room = room
-        self._counted_s, self._counts = float("-inf"), _Counts(0, 0, 0, {}, [])
+    def __init__(self, room: Room, clock: Callable[[], float] = time.monotonic) -> None:
+        self._room, self._clock = room, clock
+        self._count_at_s, self._counts = float("-inf"), _Counts(0, 0, 0, {}, [])
 
     def __call__(self) -> str:
         """HTML for the middle of the reading room."""
-        arrivals = newest_files(self._room.reader, _NEWEST)
-        if time.monotonic() - self._counted_s > _COUNT_EVERY_S:
-            self._counts, self._counted_s = self._count(), time.monotonic()
+        began_s = self._clock()
+        if began_s >= self._count_at_s:
+            self._counts, ended_s = self._count(), self._clock()
+            self._count_at_s = ended_s + max(_COUNT_EVERY_S, _COUNT_SHARE * (ended_s - began_s))
+        in_hand, count = unfinished_files(self._room.reader, _IN_HAND, _IN_HAND_COUNTED)
         return render_piece(
             "live.html",
             worker=self._worker(),
             counts=self._counts,
-            waiting=[each for each in arrivals if each.state in ("waiting", "attempted")],
-            ended=self._ended(arrivals),
+            in_hand=in_hand,
+            more_in_hand=count - len(in_hand),
+            uncounted=count == _IN_HAND_COUNTED,
+            ended=_entries(newest_results(self._room.reader, _NEWEST)),
             model=None,
         )
 
     def _worker(self) -> Health:
         pulse = read_pulse(pulse_file(self._room.config.database.file))
         return judge(pulse, time.monotonic(), HANGS_AFTER_S)
-
-    def _ended(self, arrivals: list[Arrival]) -> list[tuple[Entry, Group]]:
-        if not arrivals:
-            return []
-        found = results_in(self._room.reader, arrivals[-1].id, arrivals[0].id)
-        return entries_of([row_of(each) for each in reversed(found)])
 
     def _count(self) -> _Counts:
         try:
@@ -76,12 +77,12 @@ class Look:
         )
 
     def _to_review(self) -> list[tuple[Entry, Group]]:
-        """The most suspicious films that nobody has reviewed."""
+        """The most suspicious films that nobody has reviewed, and then undecided ones."""
         card = latest_card(self._room.reader)
         if card is None:
             return []
-        wanted = Filter(
-            decision=card.labels[1], status="screened", reviewed=False, limit=_TO_REVIEW
-        )
-        leaf = browse(self._room.reader, wanted, sort="score")
-        return entries_of([row_of(each) for each in leaf.results])
+        return _entries(to_review(self._room.reader, card.labels[1], _TO_REVIEW, _UNDECIDED))
+
+
+def _entries(results: list[Result]) -> list[tuple[Entry, Group]]:
+    return entries_of([row_of(each) for each in results])

@@ -3,7 +3,7 @@
 from datetime import UTC, date, datetime, time
 from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter, Query
+from fastapi import APIRouter, HTTPException, Query
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from worker.store.browse import Leaf, Sort, browse
@@ -15,6 +15,7 @@ from worker.web.room import Room
 Digest = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
 Probability = Annotated[float, Field(ge=0, le=1)]
 Run = Annotated[int, Field(ge=1, le=(1 << 63) - 1)]  # SQLite's numbers end there
+FileNumber = Annotated[int, Field(ge=0, le=(1 << 63) - 1)]
 Text = Annotated[
     str, Field(max_length=200, pattern=r"^[^\x00]*$", description="Occurs in the file's name")
 ]
@@ -89,9 +90,17 @@ def routes(room: Room) -> APIRouter:
     @router.get("/api/films", tags=["films"])
     def films(
         sha256: Annotated[list[Digest], Query(max_length=100)],
+        after: Annotated[list[FileNumber], Query(max_length=100)] = [0],  # noqa: B006 — only read
     ) -> list[FilmState]:
-        """Where films stand, by the SHA-256 that their upload was answered with."""
-        return [_state(room, each) for each in sha256]
+        """Where films stand, by the SHA-256 that their upload was answered with.
+
+        `after` is the number in that answer, one for all or one for each: what became of an earlier
+        film with the same content is then no result of this one.
+        """
+        if len(after) not in (1, len(sha256)):
+            raise HTTPException(422, "after: one for all, or one for each sha256")
+        since = after * len(sha256) if len(after) == 1 else after
+        return [_state(room, *each) for each in zip(sha256, since, strict=True)]
 
     @router.get("/api/status")
     def status() -> dict[str, int]:
@@ -101,9 +110,11 @@ def routes(room: Room) -> APIRouter:
     return router
 
 
-def _state(room: Room, sha256: str) -> FilmState:
+def _state(room: Room, sha256: str, after: int) -> FilmState:
     newest = next(results(room.reader, Filter(sha256=sha256, limit=1)), None)
-    return FilmState(sha256=sha256, result=None if newest is None else result_fields(newest))
+    if newest is None or newest.file_id <= after:
+        return FilmState(sha256=sha256, result=None)
+    return FilmState(sha256=sha256, result=result_fields(newest))
 
 
 def _moment(day: date | None, at: time) -> datetime | None:

@@ -6,6 +6,7 @@ the worker does not look at, and that the next server removes; its sender was ne
 
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
+from dataclasses import asdict
 from typing import Annotated
 
 from fastapi import APIRouter, HTTPException, Query, Request
@@ -15,6 +16,7 @@ from pydantic import BaseModel
 from starlette.datastructures import UploadFile
 
 from worker.intake.deliver import Delivered, Parcel
+from worker.store.browse import newest_file
 from worker.web.room import Room
 
 _FORM_FILES = 1000
@@ -38,11 +40,15 @@ _REFUSALS: dict[int | str, dict[str, str]] = {
 
 
 class Received(BaseModel):
-    """A film that lies in the inbox: the worker screens it next."""
+    """A film that lies in the inbox: the worker screens it next.
+
+    Its result is one of a file with a number above `after`.
+    """
 
     name: str
     sha256: str
     size: int
+    after: int
 
 
 def routes(room: Room) -> APIRouter:
@@ -75,8 +81,9 @@ def routes(room: Room) -> APIRouter:
         room.rates.take(request, "upload", room.config.serve.uploads_per_minute)
         if _length(request) > most:
             raise _too_large(most)
+        after = await run_in_threadpool(newest_file, room.reader)  # before the worker can know it
         delivered = await take(name, request.stream())
-        return Received(name=delivered.name, sha256=delivered.sha256, size=delivered.size)
+        return Received(**asdict(delivered), after=after)
 
     @router.post("/upload", include_in_schema=False)
     async def send_form(request: Request) -> RedirectResponse:
