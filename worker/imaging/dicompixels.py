@@ -117,9 +117,10 @@ def _luminance(stored: Stored, ds: Dataset) -> Pixels:
 def _used_bits(stored: Stored, ds: Dataset, cell_bits: int) -> Stored:
     """Drop what lies beside the stored bits: retired overlays are kept there (PS3.5 8.1.1).
 
-    A picture compressed with no more than the stored bits holds nothing else, wherever HighBit is;
-    but a lossless JPEG holds more than its header says where its values show it (DCMTK writes
-    such). Values of a lossy picture can overshoot their range: they are clipped to it.
+    A picture compressed with no more than the stored bits holds nothing else, wherever HighBit is.
+    A lossless JPEG whose values need more bits than its header says (DCMTK writes such) is decoded
+    differently by each decoder: where HighBit says that these bits count, it is refused. Values of
+    a lossy picture can overshoot their range: they are clipped to it.
     """
     bits, high = int(ds.BitsStored), int(ds.get("HighBit", ds.BitsStored - 1))
     width = stored.dtype.itemsize * 8
@@ -128,10 +129,10 @@ def _used_bits(stored: Stored, ds: Dataset, cell_bits: int) -> Stored:
     if ds.file_meta.TransferSyntaxUID in LOSSY and cell_bits > bits:
         low = -(2 ** (bits - 1)) if stored.dtype.kind == "i" else 0
         return np.clip(stored, low, low + 2**bits - 1)
-    whole = (
-        cell_bits > bits or int(stored.view(stored.dtype.str.replace("i", "u")).max()) >> bits > 0
-    )
-    shift = high + 1 - bits if whole else 0
+    raw = stored.view(stored.dtype.str.replace("i", "u"))
+    if cell_bits <= bits and high != bits - 1 and int(raw.max()) >> bits > 0:
+        raise CorruptFile("the picture needs more bits than its own header says")
+    shift = high + 1 - bits if cell_bits > bits else 0
     if not 0 <= shift <= width - bits:
         raise CorruptFile(f"HighBit {high} does not fit BitsStored {bits}")
     left = np.left_shift(stored, width - bits - shift)

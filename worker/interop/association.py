@@ -85,7 +85,7 @@ class Server(ThreadedAssociationServer):
 
     def handle_error(self, _request: object, _client_address: object) -> None:
         """Log that a connection failed; socketserver would print all it knows."""
-        log.error("a connection failed", exc_info=True)
+        log.exception("a connection failed")
 
 
 def _is_about_trust(error: OSError) -> bool:

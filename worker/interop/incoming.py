@@ -114,8 +114,7 @@ class Incoming(BytesIO):
         except (OSError, ShareGone) as error:
             self.drop()
             self._trouble = OUT_OF_RESOURCES
-            known = {"errno": error.errno} if isinstance(error, OSError) else {}
-            log.error("a film was refused", extra=known)
+            log.error("a film was refused", extra={"errno": getattr(error, "errno", None)})
 
 
 class Messages(DIMSEServiceProvider):
