@@ -448,6 +448,12 @@ def test_a_model_of_adults_does_not_say_that_unlike_films_are_of_adults(card, ne
 # The guard
 
 
+def test_a_film_beyond_all_numbers_is_as_unlike_as_can_be():
+    """It had no score at all, and no score is above no threshold: it would have passed."""
+    distances = torch.tensor([0.0, 2.0, 1e12, float("inf"), float("nan")])
+    assert odds(distances, torch.tensor(2.0)).tolist() == [0.0, 0.5, 1.0, 1.0, 1.0]
+
+
 def test_a_film_at_the_limit_scores_one_half():
     limit = torch.tensor(3.0)
     scores = odds(torch.tensor([0.0, 2.9, 3.0, 3.1, 300.0]), limit)

@@ -107,7 +107,7 @@ def test_without_javascript_a_film_can_be_reviewed(plain, small):
     page = plain.new_page()
     page.goto(small.at(small.films()[0], served=True))
     page.get_by_label("Unclear").check()
-    page.get_by_label("Note").fill("by hand")
+    page.get_by_role("textbox", name="Note").fill("by hand")
     page.get_by_role("button", name="Keep review").press("Enter")
     page.wait_for_load_state()
     assert page.locator(".reviewed").inner_text().endswith("by hand")

@@ -20,6 +20,7 @@ _FIELDS = (
     "adult_weight",
     "adult_bias",
 )
+_FAR = 1e30  # of a ratio of distances: as good as infinite, and finite in float32
 
 
 @dataclass(frozen=True)
@@ -85,6 +86,10 @@ def mahalanobis(axes: Tensor, mean: Tensor, precision: Tensor) -> Tensor:
 
 
 def odds(distance: Tensor, limit: Tensor) -> Tensor:
-    """Map a distance to [0, 1) so that its limit comes to 0.5: steep, monotone, never saturated."""
-    ratio = (distance / limit) ** 4
+    """Map a distance to [0, 1] so that its limit comes to 0.5: steep, monotone.
+
+    What overflows lies infinitely far; a distance that is no number would lie on no side of the
+    guard's threshold, and pass: it counts as far, too.
+    """
+    ratio = ((distance / limit) ** 4).nan_to_num(nan=_FAR, posinf=_FAR)
     return ratio / (1 + ratio)
