@@ -165,6 +165,8 @@ def test_a_film_gets_one_decision_in_every_syntax(shared_data, tmp_path, screen,
     assert said.returncode == 0, said.stderr
     records = [json.loads(line) for line in said.stdout.splitlines()]
     assert len(records) == len(peers.WRITERS)
-    for record in records:
-        del record["file"], record["sha256"]
-        assert record == records[0]
+    scores, apart = ("probability", "guard_score"), ("file", "sha256")
+    bare = [{n: v for n, v in r.items() if n not in scores + apart} for r in records]
+    assert all(each == bare[0] for each in bare)
+    for name in scores:  # the films beside it in a pass move the last digits
+        assert [r[name] for r in records] == pytest.approx([records[0][name]] * len(records))
