@@ -10,7 +10,6 @@ import pytest
 from tests.conftest import NOT_ALLOWED
 from tests.imaging import peers
 from tests.imaging.conftest import chest_like
-from worker.errors import CorruptFile
 from worker.imaging import syntaxes as s
 from worker.imaging.decode import decode
 from worker.imaging.prepare import model_input
@@ -83,11 +82,6 @@ def test_a_film_is_the_same_in_every_syntax(dicom, tmp_path, kind, syntax):
     if (kind, syntax) == ("stored in the upper bits", s.JPEG_2000_LOSSLESS):
         pytest.skip(f"{NOT_ALLOWED} this: GDCM moves HighBit and leaves the bits where they are")
     plain = _film(dicom, kind)
-    if kind == "stored in the upper bits" and syntax in (s.JPEG_LOSSLESS, s.JPEG_LOSSLESS_SV1):
-        # DCMTK writes 16 bits below a header that says 12: each decoder makes another film of it
-        with pytest.raises(CorruptFile, match="more bits than its own header"):
-            in_syntax(plain, tmp_path, syntax)
-        return
     assert_same(in_syntax(plain, tmp_path, syntax), decode(plain))
 
 

@@ -50,7 +50,7 @@ def test_jpeg_extended_needs_the_gpl_decoder():
 
 
 def test_films_are_classes_that_the_gate_lets_pass():
-    assert set(FILMS) <= dicomtags.RADIOGRAPH_CLASSES
+    assert set(FILMS) <= set(dicomtags.RADIOGRAPH_CLASSES)
 
 
 def test_our_identifiers_are_valid():

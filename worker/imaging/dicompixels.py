@@ -6,6 +6,7 @@ value alone, so it is worked out once for each value that occurs and looked up f
 """
 
 from contextlib import suppress
+from typing import Any
 
 import cv2
 import numpy as np
@@ -22,6 +23,8 @@ from worker.imaging.syntaxes import (
     JPEG_2000,
     JPEG_2000_LOSSLESS,
     JPEG_BASELINE,
+    JPEG_LOSSLESS,
+    JPEG_LOSSLESS_SV1,
     JPEG_LS,
     JPEG_LS_NEAR,
     LOSSY,
@@ -35,6 +38,8 @@ Mask = NDArray[np.bool_]
 _LUMA = np.array([0.299, 0.587, 0.114], dtype=np.float32)  # ITU-R BT.601, as PS3.3 C.7.6.3.1.2
 _PERCENTILES = (0.5, 99.5)
 _MOST_ENTRIES = 65_536  # of a palette (PS3.3 C.7.6.3.1.5)
+
+_BY_GDCM = (JPEG_LOSSLESS, JPEG_LOSSLESS_SV1)
 
 # Of pydicom's plugins for grey films those that take least CPU time, tried first: all give the
 # same pixels. On JPEG 2000, GDCM is done sooner where cores are idle, for a fifth more CPU time.
@@ -55,7 +60,7 @@ def render(ds: Dataset, cell_bits: int) -> tuple[Pixels, list[str]]:
     had to be assumed.
     Raises CorruptFile for pixels that contradict their tags; decoders raise what they like.
     """
-    stored = stored_values(ds)
+    stored = stored_values(ds, cell_bits)
     photometric = text(ds, "PhotometricInterpretation")
     if photometric == "PALETTE COLOR":
         _check_segments(ds)
@@ -67,18 +72,22 @@ def render(ds: Dataset, cell_bits: int) -> tuple[Pixels, list[str]]:
     return _grey(stored, ds, cell_bits)
 
 
-def stored_values(ds: Dataset) -> Stored:
+def stored_values(ds: Dataset, cell_bits: int) -> Stored:
     """The first frame as stored; what the cheapest decoder cannot read, the others try.
 
-    Grey films come with their unused bits: pydicom drops them as if HighBit were BitsStored - 1.
+    Grey films come with their unused bits: pydicom drops them as if HighBit were BitsStored - 1,
+    and so does GDCM with a lossless JPEG of more bits, unless it is told that all are stored.
     """
     if ds.SamplesPerPixel != 1:
         return pixel_array(ds, index=0)
+    wanted: dict[str, Any] = {"correct_unused_bits": False}
+    if ds.file_meta.TransferSyntaxUID in _BY_GDCM and cell_bits > ds.BitsStored:
+        wanted["bits_stored"] = cell_bits
     cheapest = _CHEAPEST.get(ds.file_meta.TransferSyntaxUID)
     if cheapest:
         with suppress(RuntimeError, ValueError):
-            return pixel_array(ds, index=0, decoding_plugin=cheapest, correct_unused_bits=False)
-    return pixel_array(ds, index=0, correct_unused_bits=False)
+            return pixel_array(ds, index=0, decoding_plugin=cheapest, **wanted)
+    return pixel_array(ds, index=0, **wanted)
 
 
 def _check_segments(ds: Dataset) -> None:
