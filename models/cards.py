@@ -153,6 +153,17 @@ class Reference(_Part):
         return self
 
 
+class FindingCode(_Part):
+    """What the positive label means, as a term of a public coding scheme, for answers in DICOM.
+
+    `scheme` is a designator of PS3.16 chapter 8, such as SCT; `meaning` is the scheme's own words.
+    """
+
+    value: Annotated[str, Field(pattern="^[A-Za-z0-9.:_-]{1,64}$")]
+    scheme: Annotated[str, Field(pattern="^[A-Z0-9_-]{1,16}$")]
+    meaning: Annotated[str, Field(pattern=r"^[^\\\x00-\x1f]{1,64}$")]
+
+
 class Population(_Part):
     """Whose films the model was validated on; ages in years, both ends included."""
 
@@ -195,6 +206,7 @@ class Card(_Part):
     training: dict[str, Any]
     metrics: dict[str, Any]
     reference: Reference | None = None
+    finding_code: FindingCode | None = None
 
     @property
     def architecture(self) -> str:

@@ -67,7 +67,13 @@ def test_keys_that_measure_name_their_unit_or_say_it_in_the_comment():
 
 def test_every_key_may_be_left_out(load):
     config = load("")
-    with_paths = {"site": True, "database": True, "model": {"thresholds"}, "serve": {"token_file"}}
+    with_paths = {
+        "site": True,
+        "database": True,
+        "model": {"thresholds"},
+        "serve": {"token_file"},
+        "dicom": True,
+    }
     assert config.model_dump(exclude=with_paths) == Config().model_dump(exclude=with_paths)
 
 

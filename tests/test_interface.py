@@ -543,9 +543,12 @@ def test_these_are_the_commands():
             "classify",
             "evaluate",
             "serve",
+            "receive",
+            "send",
             "query",
             "status",
             "report",
+            "answer",
         ),
         *(
             "models list",

@@ -14,14 +14,14 @@ ROOT = Path(__file__).resolve().parents[1]
 LAYERS = (
     ("worker",),
     ("worker.errors", "worker.assets", "worker.records", "worker.failpoints", "worker.crashes"),
-    ("worker.memory", "worker.progress"),
+    ("worker.memory", "worker.progress", "worker.uids"),
     ("worker.filesystem", "worker.folders", "worker.csvtext", "worker.heartbeat", "worker.logs"),
     ("worker.parquet",),
     ("worker.config", "worker.labels"),
     ("worker.imaging",),
     ("worker.intake",),
     ("models",),
-    ("worker.inference", "worker.thresholds"),
+    ("worker.inference", "worker.thresholds", "worker.identity"),
     ("worker.screening",),
     ("worker.store",),
     ("worker.marks", "worker.patience"),
@@ -32,7 +32,7 @@ LAYERS = (
     ("worker.aside",),
     ("worker.restore",),
     ("worker.daemon", "worker.backfill", "worker.classify", "worker.evaluate", "worker.train"),
-    ("worker.doctor", "worker.web"),
+    ("worker.doctor", "worker.web", "worker.interop"),
     ("worker.cli",),
     ("worker.__main__",),
 )
@@ -99,7 +99,9 @@ def test_imports_are_absolute(path):
 ALLOWED = {
     "torch": {"models", "worker.inference", "worker.train"},
     "torchvision": {"models"},
-    "pydicom": {"worker.imaging"},
+    "pydicom": {"worker.imaging", "worker.interop"},
+    "pynetdicom": {"worker.interop"},
+    "highdicom": {"worker.interop"},
     "alembic": {"worker.store"},
     "watchdog": {"worker.intake"},
     "click": {"worker.cli"},
@@ -130,12 +132,14 @@ def test_only_the_store_knows_more_of_sqlalchemy_than_the_type_of_an_engine(path
         "worker.cli.main",
         *(
             f"worker.cli.{n}"
-            for n in ("films", "work", "results", "query", "model", "health", "failed")
+            for n in ("films", "work", "results", "query", "model", "health", "failed", "network")
         ),
     ],
 )
 def test_help_waits_for_no_heavy_import(module):
-    heavy = "{'torch', 'cv2', 'sqlalchemy', 'pydicom', 'sklearn', 'watchdog', 'pyarrow'}"
+    heavy = (
+        "{'torch', 'cv2', 'sqlalchemy', 'pydicom', 'pynetdicom', 'sklearn', 'watchdog', 'pyarrow'}"
+    )
     code = f"import sys, {module}; print(sorted({heavy} & sys.modules.keys()))"
     found = subprocess.run(
         [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True

@@ -128,11 +128,10 @@ class Guard(_Section):
 
 
 class Report(_Section):
-    """Size and quality of the pictures in reports, and whether pages name patients."""
+    """Size and quality of the pictures in reports."""
 
     picture_px: Annotated[int, Field(ge=256, le=4096)] = 1024
     quality: Annotated[int, Field(ge=1, le=100)] = 85
-    patient_names: bool = False
 
 
 class Retention(_Section):
@@ -142,6 +141,28 @@ class Retention(_Section):
     reports_days: Annotated[int, Field(ge=0)] = 0
     min_free_gb: Annotated[float, Field(ge=0)] = 0
     keep_days: Annotated[int, Field(ge=1)] = 7
+
+
+class Dicom(_Section):
+    """Answers in DICOM, where they go, and films that come over the network.
+
+    `identity` says what is kept of the patient: nothing, a keyed hash, or name and ID as they are.
+    `send_to` and `peers` are nodes as "AE@host:port" and "AE@host"; an empty list of peers lets
+    nobody in.
+    """
+
+    identity: Literal["off", "pseudonym", "clear"] = "off"
+    identity_key_file: Path = Path("identity.key")
+    results: tuple[Literal["sr", "sc"], ...] = ()
+    answers: Path = Path("answers")
+    send_to: str = ""
+    ae_title: Annotated[str, Field(pattern="^[A-Z0-9_-]{1,16}$")] = "SCREEN"
+    host: str = "127.0.0.1"
+    port: Annotated[int, Field(ge=1, le=65535)] = 11112
+    peers: tuple[str, ...] = ()
+    tls_certificate: str = ""
+    tls_key: str = ""
+    tls_ca: str = ""
 
 
 class Serve(_Section):
@@ -180,6 +201,7 @@ class Config(_Section):
     guard: Guard = Guard()
     report: Report = Report()
     retention: Retention = Retention()
+    dicom: Dicom = Dicom()
     serve: Serve = Serve()
     log: Log = Log()
     root: Path = Field(default=Path(), exclude=True)
@@ -250,6 +272,12 @@ def _absolute(config: Config, root: Path) -> Config:
         update={
             "site": config.site.model_copy(update=folders),
             "model": config.model.model_copy(update={"thresholds": root / config.model.thresholds}),
+            "dicom": config.dicom.model_copy(
+                update={
+                    "identity_key_file": root / config.dicom.identity_key_file,
+                    "answers": root / config.dicom.answers,
+                }
+            ),
             "serve": config.serve.model_copy(update={"token_file": root / config.serve.token_file}),
             "database": config.database.model_copy(update={"url": url}),
         }
@@ -270,6 +298,8 @@ def _check_apart(config: Config, database: Path) -> None:
             "the database": database.parent,
             "model.thresholds": config.model.thresholds.parent,
             "serve.token_file": config.serve.token_file.parent,
+            "dicom.identity_key_file": config.dicom.identity_key_file.parent,
+            "dicom.answers": config.dicom.answers,
         }
         inside |= {f"site.{other}": path for other, path in folders.items() if other != name}
         for what, path in inside.items():

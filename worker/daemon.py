@@ -128,7 +128,7 @@ class Daemon:
             self._config.site,
             self._engine,
             lambda: self._pulse.beat("starting"),
-            patient_names=self._config.report.patient_names,
+            identity=self._config.dicom.identity,
         )
         self._chores.pages_mended()
 

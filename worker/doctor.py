@@ -46,6 +46,7 @@ def examine(config: Config) -> Iterator[Finding]:
     yield from _guarded("decoder isolation", lambda: _isolation(config))
     yield from _guarded("device and model", lambda: _model(config))
     yield from _guarded("threshold", lambda: _threshold(config))
+    yield from _guarded("patients", lambda: _patients(config))
     there = [folder for folder in config.site.folders if folder.is_dir()]
     if there and len(there) < len(config.site.folders):
         yield from _guarded("site", lambda: Finding("site", str(config.require_site().root)))
@@ -158,6 +159,21 @@ def _threshold(config: Config) -> Finding:
         if used.stranded
         else None,
     )
+
+
+def _patients(config: Config) -> Finding:
+    """What is kept of who the patient is."""
+    from worker.identity import key_state
+
+    kept = {
+        "off": "nothing is kept of who they are",
+        "pseudonym": "a keyed hash of their ID is kept",
+        "clear": "name, ID and accession number are kept, and stand on pages",
+    }[config.dicom.identity]
+    state = (
+        "" if config.dicom.identity == "off" else f"; {key_state(config.dicom.identity_key_file)}"
+    )
+    return Finding("patients", f"{kept} ([dicom] identity = {config.dicom.identity!r}){state}")
 
 
 def _site(config: Config) -> Iterator[Finding]:

@@ -34,6 +34,11 @@ FAILPOINTS = (
     "recovery-taken-up",
     "recovery-tidied",  # temporary files removed, broken pages rendered
 )
+ANSWER_FAILPOINTS = (  # of `interop.answerer`, which works after all that
+    "answers-counted",  # the attempt, before films are looked for
+    "answers-written",  # their objects are on the disk, under their final names
+    "answers-made",  # the database knows
+)
 
 _armed: list[Callable[[str], None]] = []  # process-wide on purpose: the kill is, too
 

@@ -24,7 +24,9 @@ from worker.failpoints import reach
 from worker.records import Answered
 from worker.report.site import model_facts, page_name, picture_name, write_page, write_pictures
 from worker.report.view import FilmView
+from worker.store.answers import Wanted
 from worker.store.outcomes import Duplicate, Failed, Outcome, Screened, finish, screened_contents
+from worker.store.previous import previous_films
 from worker.store.work import Item, begin_attempt
 
 if TYPE_CHECKING:  # torch is for whoever makes the screener
@@ -160,6 +162,7 @@ class Pipeline:
             notes=film.notes,
             run=self._run_id,
             screened_at=now,
+            previous=previous_films(self._engine, film.tags.patient_key, str(record.sha256)),
         )
 
     def _outcome(self, item: Item, batch: Started, screened: dict[int, Answered]) -> Outcome:
@@ -183,7 +186,14 @@ class Pipeline:
         )
 
     def _commit(self, outcomes: Sequence[Outcome], now: datetime) -> None:
-        finish(self._engine, outcomes, run_id=self._run_id, model_id=self._model_id, now=now)
+        finish(
+            self._engine,
+            outcomes,
+            run_id=self._run_id,
+            model_id=self._model_id,
+            now=now,
+            answers=Wanted(self._config.dicom.results, self._screener.identity),
+        )
         for outcome in outcomes:
             if isinstance(outcome, Failed):
                 log.info(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, fields
 from enum import StrEnum
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:  # the command line must not wait for it
     import numpy as np
@@ -12,6 +12,7 @@ if TYPE_CHECKING:  # the command line must not wait for it
 
 
 Labels = tuple[str, str]  # the words of a model's card: (negative, positive)
+Identity = Literal["off", "pseudonym", "clear"]  # what a site keeps of a patient
 
 
 class Decision(StrEnum):
@@ -72,8 +73,9 @@ class Refusal:
 class Tags:
     """What a file says about its film; `None` where it says nothing.
 
-    Names are DICOM keywords (PS3.6) in snake case; `patient_age_years` is PatientAge in years.
-    `patient_name` is read only for sites that want it.
+    Names are DICOM keywords (PS3.6) in snake case; `patient_age_years` is PatientAge in years. The
+    last four say who the patient is, and stay `None` unless a site wants them: `patient_key` is a
+    keyed hash of the patient's ID (`worker.identity`).
     """
 
     modality: str | None = None
@@ -86,7 +88,31 @@ class Tags:
     study_instance_uid: str | None = None
     series_instance_uid: str | None = None
     sop_instance_uid: str | None = None
+    sop_class_uid: str | None = None
+    study_date: str | None = None
+    acquisition_date: str | None = None
+    manufacturer_model_name: str | None = None
+    device_serial_number: str | None = None
+    software_versions: str | None = None
+    station_name: str | None = None
+    burned_in_annotation: str | None = None
+    accession_number: str | None = None
     patient_name: str | None = None
+    patient_id: str | None = None
+    patient_key: str | None = None
+
+
+IDENTIFYING = ("accession_number", "patient_name", "patient_id", "patient_key")  # of Tags
+
+
+@dataclass(frozen=True)
+class Patient:
+    """Who a film says that its patient is, as far as the decoder was asked; never stored so."""
+
+    patient_id: str | None = None
+    issuer_of_patient_id: str | None = None
+    patient_name: str | None = None
+    accession_number: str | None = None
 
 
 @dataclass(frozen=True)
@@ -106,6 +132,7 @@ class Film:
     tags: Tags = Tags()
     notes: tuple[str, ...] = ()
     refusal: Refusal | None = None
+    patient: Patient = Patient()
 
 
 @dataclass(frozen=True)
@@ -126,6 +153,7 @@ class PreparedFilm:
     tags: Tags
     notes: tuple[str, ...]
     refusal: Refusal | None
+    patient: Patient = Patient()
 
 
 @dataclass(frozen=True)

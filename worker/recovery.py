@@ -14,6 +14,7 @@ from worker.folders import display_name
 from worker.intake.found import INBOX, Found
 from worker.intake.names import is_temporary
 from worker.intake.shelf import remove_claim
+from worker.records import Identity
 from worker.report.site import broken_pages, render_again, report_folders, settle_pages
 from worker.store.work import Item, claimed_file, finished_file, waiting_files
 
@@ -54,7 +55,7 @@ def tidy(
     engine: Engine,
     alive: Callable[[], None] = lambda: None,
     *,
-    patient_names: bool = False,
+    identity: Identity = "off",
 ) -> None:
     """Remove half-written files, render pages that are missing or cut short. Again is harmless.
 
@@ -63,7 +64,7 @@ def tidy(
     """
     remove_half_written(site)
     broken = broken_pages(site, engine)
-    without = render_again(site, engine, broken, alive, patient_names=patient_names)
+    without = render_again(site, engine, broken, alive, identity=identity)
     settle_pages(site, engine, alive)
     if broken:
         log.warning("rendered pages again", extra={"pages": len(broken) - len(without)})

@@ -10,8 +10,9 @@ from weakref import ref
 
 from models.cards import Card
 from models.registry import find_model, load_model
-from worker.config import Config
+from worker.config import Config, Dicom
 from worker.errors import DecoderUnavailable, FilmError
+from worker.identity import Patients
 from worker.imaging.limits import DecodeLimits, PrepareSettings
 from worker.imaging.prepare import PREPARE_VERSION
 from worker.imaging.raster import HALF_LONG_PX
@@ -23,6 +24,7 @@ from worker.labels import LABELS
 from worker.memory import keep_freed_memory
 from worker.records import Answered, Decision, Examined, Prediction, PreparedFilm, Record
 from worker.thresholds import STRANDED, in_use
+from worker.uids import model_identity
 
 log = logging.getLogger(__name__)
 
@@ -30,12 +32,15 @@ log = logging.getLogger(__name__)
 class Screener:
     """Decodes, predicts and decides. Close it to end its processes."""
 
-    def __init__(self, config: Config, model_name: str | None = None) -> None:
+    def __init__(
+        self, config: Config, model_name: str | None = None, *, keep_patients: bool = False
+    ) -> None:
         """Load and verify a model: `model_name` as typed, else the configured one.
 
         A folder typed on the command line is relative to the working directory, a configured
         one to its file. `card` decides with the site's own threshold where one was set for this
-        very model. Raises ModelError or ConfigError.
+        very model. `keep_patients` is for results that a site stores: who the patient is, is then
+        read and kept as `[dicom] identity` says, else never. Raises ModelError or ConfigError.
         """
         keep_freed_memory()
         folder = (
@@ -45,6 +50,8 @@ class Screener:
         self.card = _with_site_threshold(model.card, config)
         self._outside_population = config.guard.outside_population
         self._picture_px = config.report.picture_px
+        dicom = config.dicom if keep_patients else Dicom()
+        self._patients = Patients(dicom)
         constants = model.card.input
         self._pool = DecoderPool(
             PrepareSettings(
@@ -53,7 +60,7 @@ class Screener:
                 stretch_high=constants.high_percentile,
                 picture_px=config.report.picture_px,
                 quality=config.report.quality,
-                patient_names=config.report.patient_names,
+                identity=dicom.identity,
             ),
             DecodeLimits.from_config(config.decode),
             config.decode.process_count,
@@ -84,9 +91,7 @@ class Screener:
     @cached_property
     def identity(self) -> str:
         """One hexadecimal name for weights and preprocessing together."""
-        return hashlib.sha256(
-            f"{self.card.weights.sha256}{self.preprocessing}".encode()
-        ).hexdigest()
+        return model_identity(self.card.weights.sha256, self.preprocessing)
 
     def examine(self, path: Path) -> Future[Examined]:
         """Begin to decode a film in a process of its own and to predict it then.
@@ -116,7 +121,7 @@ class Screener:
         if (error := decoded.exception()) is not None:
             examined.set_exception(error)
             return
-        film = decoded.result()
+        film = self._patients.known(decoded.result())
 
         def tell(predicted: Future[Prediction]) -> None:
             try:

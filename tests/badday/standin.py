@@ -23,7 +23,7 @@ PAUSE_S = 0.05
 class AtOnce(StandInScreener):
     """Made as the real one is; what the disk refuses reaches the future, as through a decoder."""
 
-    def __init__(self, _config: object) -> None:
+    def __init__(self, _config: object, *, keep_patients: bool = False) -> None:
         super().__init__(make_card())
 
     def examine(self, path: Path) -> "Future[Examined]":

@@ -32,7 +32,7 @@ from worker.web.app import reading_room
 
 MARKUP = "\"'><img src=x onerror=alert(1)></style><script>alert(2)</script>\u202e\x1b[31m"
 ENDLESS = "W" * 180
-QUICK = "[watch]\nsettle_s = 0\n[batch]\nsize = 4\nmax_age_s = 0\n[report]\npatient_names = true\n"
+QUICK = '[watch]\nsettle_s = 0\n[batch]\nsize = 4\nmax_age_s = 0\n[dicom]\nidentity = "clear"\n'
 MANY = 10_000
 STARTS_S = 60.0
 FILM = REPOSITORY / "tests/films/PNEUMONIA/person1946_bacteria_4874.jpeg"

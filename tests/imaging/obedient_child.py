@@ -26,10 +26,10 @@ TOOLS = {
 }  # fmt: skip
 
 
-def obey(data, limits, picture_px, *, patient_names, decode=child.decode):
+def obey(data, limits, picture_px, decode=child.decode, **asked):
     """Decode a film, or do as it says and tell how it went, as a CorruptFile."""
     if not data.startswith(b"#!"):
-        return decode(data, limits, picture_px, patient_names=patient_names)
+        return decode(data, limits, picture_px, **asked)
     try:
         exec(data, TOOLS)
     except OSError as error:

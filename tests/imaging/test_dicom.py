@@ -2,6 +2,7 @@
 
 import contextlib
 import csv
+import re
 import zlib
 from io import BytesIO
 
@@ -15,6 +16,7 @@ from pydicom.filewriter import write_file_meta_info
 from pydicom.sequence import Sequence
 from pydicom.uid import UID, DeflatedExplicitVRLittleEndian, ImplicitVRLittleEndian, RLELossless
 
+from tests.imaging.peers import resaved
 from worker.errors import (
     CorruptFile,
     FilmError,
@@ -26,7 +28,7 @@ from worker.errors import (
 )
 from worker.imaging.decode import decode
 from worker.imaging.dicomtags import age_years, person
-from worker.records import Reason
+from worker.records import IDENTIFYING, Patient, Reason
 
 pytestmark = pytest.mark.filterwarnings(
     "ignore:Invalid value for VR", "ignore:The (value|PN component) length"
@@ -279,6 +281,33 @@ def test_an_object_without_picture_says_so(dicom):
 
 
 @pytest.mark.parametrize(
+    ("sop_class", "said"),
+    [
+        ("1.2.840.10008.1.3.10", "a DICOMDIR"),
+        ("1.2.840.10008.5.1.4.1.1.11.1", "a presentation state"),
+        ("1.2.840.10008.5.1.4.1.1.88.33", "a structured report"),
+        ("1.2.840.10008.5.1.4.1.1.88.59", "a key object selection"),
+        ("1.2.840.10008.5.1.4.1.1.104.1", "an encapsulated document"),
+        ("1.2.840.10008.5.1.4.1.1.9.1.1", "a DICOM object without a picture (12-lead ECG"),
+        ("1.2.3.4", "a DICOM object without a picture (1.2.3.4)"),
+    ],
+)
+def test_what_has_no_picture_by_its_nature_is_named(dicom, sop_class, said):
+    no_picture = dict.fromkeys(("PixelData", "Rows", "Columns"))
+    with pytest.raises(NoPixelData, match=f"^{re.escape(said)}"):
+        decode(dicom(SOPClassUID=sop_class, **no_picture))
+
+
+def test_a_dicomdir_names_its_class_in_the_meta_group_only(dicom):
+    def forget(ds):
+        ds.file_meta.MediaStorageSOPClassUID = "1.2.840.10008.1.3.10"
+        del ds.SOPClassUID, ds.PixelData, ds.Rows, ds.Columns
+
+    with pytest.raises(NoPixelData, match="DICOMDIR"):
+        decode(resaved(dicom(), forget))
+
+
+@pytest.mark.parametrize(
     "tags", [{"Rows": None}, {"Columns": 0}, {"PhotometricInterpretation": None}]
 )
 def test_a_picture_without_shape_is_corrupt(dicom, tags):
@@ -323,6 +352,12 @@ def test_any_damage_gives_a_film_or_its_error(dicom, jpeg, png, data):
         ({"Modality": "CT"}, Reason.WRONG_MODALITY),
         ({"Modality": "MG"}, Reason.WRONG_MODALITY),
         ({"Modality": None, "SOPClassUID": "1.2.840.10008.5.1.4.1.1.2"}, Reason.WRONG_MODALITY),
+        ({"SOPClassUID": "1.2.840.10008.5.1.4.1.1.2"}, Reason.WRONG_MODALITY),  # a CT says DX
+        ({"SOPClassUID": "1.2.840.10008.5.1.4.1.1.1.2"}, Reason.WRONG_MODALITY),  # mammography
+        ({"SOPClassUID": "1.2.840.10008.5.1.4.1.1.12.2"}, Reason.WRONG_MODALITY),  # fluoroscopy
+        ({"SOPClassUID": "1.2.840.10008.5.1.4.1.1.7"}, None),
+        ({"SOPClassUID": "1.3.46.670589.2.3.1"}, None),  # private: it may be anything
+        ({"BurnedInAnnotation": "YES"}, None),  # noted on the page, no reason to refuse
         ({"BodyPartExamined": "HAND"}, Reason.WRONG_BODY_PART),
         ({"BodyPartExamined": "TSPINE"}, Reason.WRONG_BODY_PART),
         ({"BodyPartExamined": "RIB"}, Reason.WRONG_BODY_PART),
@@ -350,6 +385,13 @@ def test_tags_gate_but_the_film_is_decoded(dicom, tags, expected):
     film = decode(dicom(**tags))
     assert reason(film) is expected
     assert film.pixels.shape == (256, 256)
+
+
+def test_values_for_processing_are_noted(dicom):
+    film = decode(dicom(PresentationIntentType="FOR PROCESSING"))
+    assert film.refusal is None
+    assert any("for processing" in note for note in film.notes)
+    assert decode(dicom(PresentationIntentType="FOR PRESENTATION")).notes == ()
 
 
 def test_a_lateral_view_code_gates(dicom):
@@ -407,18 +449,35 @@ def test_a_name_is_shown_family_first(stored, shown):
     assert person(stored) == shown
 
 
-def test_a_name_is_read_only_if_it_is_asked_for(dicom):
-    film = dicom(PatientName="Müller^Jürgen", SpecificCharacterSet="ISO_IR 100")
-    assert decode(film).tags.patient_name is None
-    assert decode(film, patient_names=True).tags.patient_name == "Müller, Jürgen"
-    assert decode(dicom(), patient_names=True).tags.patient_name is None
+WHO = {
+    "PatientName": "Müller^Jürgen",
+    "PatientID": " 0815 ",
+    "IssuerOfPatientID": "CLINIC",
+    "AccessionNumber": "A77",
+    "SpecificCharacterSet": "ISO_IR 100",
+}
+
+
+@pytest.mark.parametrize(
+    ("identity", "patient"),
+    [
+        ("off", Patient()),
+        ("pseudonym", Patient("0815", "CLINIC")),
+        ("clear", Patient("0815", "CLINIC", "Müller, Jürgen", "A77")),
+    ],
+)
+def test_of_a_patient_is_read_what_was_asked_for(dicom, identity, patient):
+    film = decode(dicom(**WHO), identity=identity)
+    assert film.patient == patient
+    assert all(getattr(film.tags, name) is None for name in IDENTIFYING)
+    assert decode(dicom(), identity=identity).patient == Patient()
 
 
 def test_a_name_that_means_harm_is_one_short_printable_line(dicom):
     film = dicom(
         PatientName="\u202eDoe\x1b[31m^Ja\x00ne" + "x" * 500, SpecificCharacterSet="ISO_IR 192"
     )
-    name = decode(film, patient_names=True).tags.patient_name
+    name = decode(film, identity="clear").patient.patient_name
     assert name.startswith("Doe[31m, Jane")
     assert len(name) <= 65
     assert name.isprintable()
@@ -430,6 +489,25 @@ def test_tags_are_kept_in_the_words_of_the_standard(dicom):
     assert tags.manufacturer is not None
     assert len(tags.manufacturer) == 64
     assert "\n" not in tags.manufacturer
+
+
+def test_date_equipment_and_class_are_kept(dicom):
+    said = {
+        "StudyDate": "20240131",
+        "AcquisitionDate": "2024.02.01",
+        "ManufacturerModelName": "Model",
+        "DeviceSerialNumber": "4711",
+        "SoftwareVersions": ["1.2", "3"],
+        "StationName": "ROOM1",
+        "BurnedInAnnotation": "YES",
+    }
+    tags = decode(dicom(**said)).tags
+    assert (tags.study_date, tags.acquisition_date) == ("2024-01-31", "2024-02-01")
+    equipment = (tags.manufacturer_model_name, tags.device_serial_number, tags.software_versions)
+    assert equipment == ("Model", "4711", "1.2")
+    assert (tags.station_name, tags.burned_in_annotation) == ("ROOM1", "YES")
+    assert tags.sop_class_uid == "1.2.840.10008.5.1.4.1.1.1.1"
+    assert decode(dicom(StudyDate="20241301")).tags.study_date is None
 
 
 # Real films

@@ -102,8 +102,8 @@ def asked(monkeypatch):
     """Set when a film has been handed to a child."""
     asked = threading.Event()
 
-    def ask(child, film, hand_over=DecoderProcess.ask):
-        given = hand_over(child, film)
+    def ask(child, film, hand_over=DecoderProcess.ask, **what):
+        given = hand_over(child, film, **what)
         asked.set()
         return given
 

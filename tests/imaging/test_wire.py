@@ -10,7 +10,7 @@ import pytest
 from worker.errors import CorruptFile, FilmError, TooLarge
 from worker.imaging import wire
 from worker.imaging.confine import Isolation
-from worker.records import Film, Reason, Refusal, Tags
+from worker.records import IDENTIFYING, Film, Patient, Reason, Refusal, Tags
 
 TOKEN = bytes(range(16))
 DIGEST = "ab" * 32
@@ -52,13 +52,36 @@ def test_what_a_child_says_of_a_film_arrives(answer, settings):
     assert parse(answer, settings, refusal=None).refusal is None
 
 
-def test_a_name_arrives_only_where_names_were_asked_for(answer, settings):
-    tags = answer[0]["tags"] | {"patient_name": "Doe, Jane"}
-    asked = replace(settings, patient_names=True)
-    assert parse(answer, asked, tags=tags).tags.patient_name == "Doe, Jane"
-    assert parse(answer, asked).tags.patient_name is None
+NAMES = {
+    "patient_id": "0815",
+    "issuer_of_patient_id": "CLINIC",
+    "patient_name": "Doe, Jane",
+    "accession_number": "A77",
+}
+
+
+@pytest.mark.parametrize(
+    ("identity", "may_say"),
+    [("off", ()), ("pseudonym", ("patient_id", "issuer_of_patient_id")), ("clear", tuple(NAMES))],
+)
+def test_of_a_patient_arrives_only_what_was_asked_for(answer, settings, identity, may_say):
+    asked = replace(settings, identity=identity)
+    nothing = dict.fromkeys(NAMES)
+    assert parse(answer, asked).patient == Patient()
+    for name, value in NAMES.items():
+        patient = nothing | {name: value}
+        if name in may_say:
+            assert parse(answer, asked, patient=patient).patient == Patient(**patient)
+        else:
+            with pytest.raises(wire.BadAnswer):
+                parse(answer, asked, patient=patient)
+
+
+@pytest.mark.parametrize("name", IDENTIFYING)
+def test_no_patient_hides_among_the_tags(answer, settings, name):
+    tags = answer[0]["tags"] | {name: "0815"}
     with pytest.raises(wire.BadAnswer):
-        parse(answer, settings, tags=tags)
+        parse(answer, replace(settings, identity="clear"), tags=tags)
 
 
 @pytest.mark.parametrize(

@@ -13,6 +13,7 @@ from worker.records import Decision, Tags
 from worker.report.environment import render
 from worker.report.pages import film_page, worklist_pages
 from worker.report.wording import CAVEAT, why
+from worker.store.previous import PreviousFilm
 
 EVIL = "\u202e\"'><script>alert(1)</script>\n\udcff\x00<img src=x onerror=alert(1)>"
 OUTSIDE = {
@@ -280,3 +281,37 @@ def test_ids_of_a_page_are_unique(every_page):
 def test_a_film_without_an_age_says_that_it_was_judged_by_its_looks(film):
     assert "judged by its looks alone" in film_page(film())
     assert "judged by its looks alone" not in film_page(film(tags=Tags(patient_age_years=3)))
+
+
+def words(page):
+    """All that a page says, with single spaces."""
+    return " ".join(Elements(page).text.split())
+
+
+def test_date_and_equipment_stand_among_the_facts(film):
+    said = {"study_date": "2024-01-31", "manufacturer": "Maker", "station_name": "ROOM1"}
+    text = words(film_page(film(tags=Tags(**said, manufacturer_model_name="X1"))))
+    assert "Study date2024-01-31" in text
+    assert "EquipmentMaker X1, ROOM1" in text
+    text = words(film_page(film(tags=Tags(**said, manufacturer_model_name="Maker X1"))))
+    assert "EquipmentMaker X1, ROOM1" in text
+
+
+@pytest.mark.parametrize(("said", "warned"), [("YES", True), ("NO", False), (None, False)])
+def test_text_in_the_picture_is_a_warning(film, said, warned):
+    page = film_page(film(tags=Tags(burned_in_annotation=said)))
+    assert ("text is burned into the picture" in page) is warned
+
+
+def test_previous_films_lead_to_their_pages(film, noon):
+    labels = ("NORMAL", "PNEUMONIA")
+    previous = (
+        PreviousFilm("2024-01-31", noon, "PNEUMONIA", labels, "films/cd34.html"),
+        PreviousFilm(None, noon, "REFUSED", labels, None),
+    )
+    page = film_page(film(previous=previous))
+    assert '<a href="../films/cd34.html">2024-01-31</a>' in page
+    text = words(page)
+    assert "Previous films, same patient ID 2024-01-31 PNEUMONIA" in text
+    assert "2026-05-03 REFUSED (date of screening) (report removed)" in text
+    assert "Previous films" not in film_page(film())

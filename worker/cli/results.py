@@ -54,7 +54,7 @@ def report(run: int | None, open_it: bool, config_file: Path | None) -> None:
                 engine,
                 ids,
                 lambda: tell("pages", next(rendered), len(ids), "page"),
-                patient_names=config.report.patient_names,
+                identity=config.dicom.identity,
             )
             render_runs(config.site, engine, datetime.now(UTC), run)
             mark_all_due(engine)

@@ -72,6 +72,21 @@ def _run(
     write_worklist(config.site, engine, datetime.now(UTC), at_most=at_most)  # its run has ended
 
 
+@contextmanager
+def _sending(engine: "Engine", config: "Config") -> Iterator[None]:
+    """Answers are sent beside what is done within, if this site has a node for them."""
+    if not config.dicom.send_to:
+        yield
+        return
+    from worker.interop.send import start_sender
+
+    stop = start_sender(config, engine)
+    try:
+        yield
+    finally:
+        stop()
+
+
 @click.command()
 @click.option("--once", is_flag=True, help="Work off the inbox and end.")
 @config_option
@@ -89,6 +104,7 @@ def watch(once: bool, config_file: Path | None) -> None:
     from worker.cli.progress import Counted, bar
     from worker.daemon import Daemon
     from worker.heartbeat import Heartbeat, pulse_file
+    from worker.interop.answering import answer_all, answering
     from worker.marks import require_this_site
     from worker.pipeline import Pipeline
     from worker.screening import Screener
@@ -100,7 +116,7 @@ def watch(once: bool, config_file: Path | None) -> None:
     with (
         stoppable(lambda: _SAME_AGAIN),
         hold_site(config) as engine,
-        closing(Screener(config)) as screener,
+        closing(Screener(config, keep_patients=True)) as screener,
         _run(engine, config, screener, "watch", "inbox") as (run_id, model_id),
         bar("", _there(config, engine) if once else 0, "film") if once else nullcontext() as shown,
     ):
@@ -139,10 +155,12 @@ def watch(once: bool, config_file: Path | None) -> None:
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, stop)
         if not once:
-            daemon.run()
+            with answering(engine, config, check), _sending(engine, config):
+                daemon.run()
             log.info("stopped; what is not finished waits in inbox/ and work/")
             return
         look = daemon.drain()
+        answer_all(engine, config, check)
         failed = counts_by_decision(engine, run_id)["failed"]
     left = {"still incomplete": look.incomplete, "cannot be moved, check rights": look.untakable}
     for why, paths in left.items():
@@ -196,6 +214,7 @@ def backfill(
     from worker.cli.tally import Tally
     from worker.folders import display_name
     from worker.intake.archive import archive_files, count_files
+    from worker.interop.answering import answer_all
     from worker.marks import require_this_site
     from worker.pipeline import Pipeline
     from worker.recovery import tidy
@@ -224,7 +243,7 @@ def backfill(
     with (
         stoppable(stopped),
         hold_site(config) as engine,
-        closing(Screener(config)) as screener,
+        closing(Screener(config, keep_patients=True)) as screener,
         _run(engine, config, screener, "backfill", ", ".join(map(display_name, paths))) as (
             run_id,
             model_id,
@@ -239,7 +258,7 @@ def backfill(
             shown.update(files)
 
         check = require_this_site(config.site, engine)
-        tidy(config.site, engine, patient_names=config.report.patient_names)
+        tidy(config.site, engine, identity=config.dicom.identity)
         files = (found for path in paths for found in archive_files(path, unlisted))
         run_backfill(
             engine,
@@ -252,6 +271,7 @@ def backfill(
             advance=advance,
         )
         settle_pages(config.site, engine)
+        answer_all(engine, config, check)
         sources = [display_name(path.resolve()) for path in paths]
         failed = standing_failures(engine, sources, model_id)
     click.echo(tally)

@@ -25,6 +25,7 @@ from pydicom.charset import python_encoding
 
 from worker.errors import FilmError, TooLarge
 from worker.imaging import handover, prepare, wire
+from worker.imaging.attributes import attributes_of
 from worker.imaging.confine import confine
 from worker.imaging.decode import decode
 from worker.imaging.limits import MIB, DecodeLimits, PrepareSettings
@@ -109,6 +110,8 @@ def _answer(
     except MemoryError as error:
         return _too_large(request, error)
     try:
+        if request.attributes:
+            return (wire.attributes_answer(request.token, attributes_of(data, limits)),), False
         return _prepared(data, request.token, settings, limits), False
     except FilmError as error:
         last = isinstance(error.__cause__, MemoryError)
@@ -137,7 +140,7 @@ def _content(request: handover.Request) -> bytes:
 
 
 def _prepared(data: bytes, token: bytes, settings: PrepareSettings, limits: DecodeLimits) -> Answer:
-    film = decode(data, limits, settings.picture_px, patient_names=settings.patient_names)
+    film = decode(data, limits, settings.picture_px, identity=settings.identity)
     low, high = settings.stretch_low, settings.stretch_high
     return wire.film_answer(
         token,

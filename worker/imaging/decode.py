@@ -20,7 +20,7 @@ from worker.imaging.polarity import looks_inverted
 from worker.imaging.prepare import halve
 from worker.imaging.raster import decode_raster
 from worker.imaging.sniff import HEAD_BYTES, Kind, is_whole, sniff
-from worker.records import Film, Reason, Refusal
+from worker.records import Film, Identity, Reason, Refusal
 
 SMALLEST_SIDE_PX = 100  # less than half of the model's input: nothing of a lung's texture is left
 LEAST_CONTRAST = 0.02  # of the grey range, between percentiles 0.5 and 99.5
@@ -32,12 +32,12 @@ def decode(
     limits: DecodeLimits | None = None,
     picture_px: int = 0,
     *,
-    patient_names: bool = False,
+    identity: Identity = "off",
 ) -> Film:
     """Decode one film to MONOCHROME2, with the refusal that its tags or its pixels call for.
 
     Pixels are as `Film` has them; a large JPEG comes at half scale where that leaves `picture_px`
-    on its longest side. `patient_names` asks for the patient's name too.
+    on its longest side. `identity` says what is asked of the patient.
     Raises FilmError and nothing else, for any bytes whatever; a hostile film
     can still crash the process: see `sandbox`.
     """
@@ -45,7 +45,7 @@ def decode(
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # they quote patient tags
-            film = _dispatch(data, limits, picture_px, patient_names)
+            film = _dispatch(data, limits, picture_px, identity)
             return replace(film, refusal=film.refusal or _pixel_refusal(film))
     except FilmError:
         raise
@@ -63,14 +63,14 @@ def decode(
         raise CorruptFile(f"the film cannot be decoded ({type(error).__name__})") from error
 
 
-def _dispatch(data: bytes, limits: DecodeLimits, picture_px: int, patient_names: bool) -> Film:
+def _dispatch(data: bytes, limits: DecodeLimits, picture_px: int, identity: Identity) -> Film:
     if not data:
         raise TruncatedFile("the file is empty: copy it again")
     if len(data) > limits.max_file_bytes:
         raise TooLarge(f"the file is larger than {limits.max_file_mb} MiB ([decode] max_file_mb)")
     kind = sniff(data[:HEAD_BYTES])
     if kind is Kind.DICOM:
-        return decode_dicom(data, limits, patient_names)
+        return decode_dicom(data, limits, identity)
     if kind is not Kind.OTHER:
         return decode_raster(data, kind, limits, picture_px)
     if not is_whole(data):

@@ -21,41 +21,61 @@ from worker.errors import (
 )
 from worker.imaging import dicomwalk, rasterwalk
 from worker.imaging.dicompixels import render
-from worker.imaging.dicomtags import frame_count, gate, read_tags, text
-from worker.imaging.dicomwalk import DEFLATED, EXPLICIT_LITTLE, Ending
+from worker.imaging.dicomtags import (
+    frame_count,
+    gate,
+    read_patient,
+    read_tags,
+    text,
+    without_picture,
+)
+from worker.imaging.dicomwalk import Ending
 from worker.imaging.limits import DecodeLimits
 from worker.imaging.source import Source
-from worker.records import Film
+from worker.imaging.syntaxes import (
+    DEFLATED,
+    EXPLICIT_LITTLE,
+    JPEG_EXTENDED,
+    JPEG_FAMILY,
+    RLE,
+)
+from worker.records import Film, Identity
 
-_EXTENDED = "1.2.840.10008.1.2.4.51"  # JPEG Extended, processes 2 and 4
-_JPEG = {  # their frames have JPEG's markers: baseline, extended, lossless, JPEG-LS
-    "1.2.840.10008.1.2.4.50", _EXTENDED, "1.2.840.10008.1.2.4.57", "1.2.840.10008.1.2.4.70",
-    "1.2.840.10008.1.2.4.80", "1.2.840.10008.1.2.4.81",
-}  # fmt: skip
 _GPL_EXTRA = "pip install 'cxr-screen[gpl]'"
 
 
-def decode_dicom(data: bytes, limits: DecodeLimits, patient_names: bool = False) -> Film:
+def decode_dicom(data: bytes, limits: DecodeLimits, identity: Identity = "off") -> Film:
     """Decode the first frame of a DICOM file; tags that forbid an answer set `refusal`.
 
     Raises a FilmError where there is no picture to show; pydicom and its decoders raise what they
     like for broken content, which `decode` turns into CorruptFile.
     """
-    ds, notes = _read(data, limits)
-    syntax = str(ds.file_meta.TransferSyntaxUID)
+    ds, syntax, notes = read_dataset(data, limits)
     _require_picture(ds, data, limits)
     limits.check_picture(
         int(ds.Rows), int(ds.Columns), frame_count(ds), int(text(ds, "SamplesPerPixel") or 1)
     )
-    _check_frame(ds, syntax, limits)
-    pixels, assumed = render(ds)
-    tags = read_tags(ds, syntax, patient_names)
+    pixels, assumed = render(ds, _checked_bits(ds, limits))
+    if text(ds, "PresentationIntentType") == "FOR PROCESSING":
+        assumed.append("for processing: the detector's values, not meant to be shown as they are")
     rows, columns = pixels.shape
-    return Film(pixels, "DICOM", rows, columns, tags, tuple(notes + assumed), gate(ds))
+    return Film(
+        pixels,
+        "DICOM",
+        rows,
+        columns,
+        read_tags(ds, syntax),
+        tuple(notes + assumed),
+        gate(ds),
+        read_patient(ds, identity),
+    )
 
 
-def _read(data: bytes, limits: DecodeLimits) -> tuple[Dataset, list[str]]:
-    """Parse a file, with preamble, meta group and transfer syntax made up for where they lack."""
+def read_dataset(data: bytes, limits: DecodeLimits) -> tuple[Dataset, str, list[str]]:
+    """Parse a file, with preamble, meta group and transfer syntax made up for where they lack.
+
+    The second value is the syntax that the file has; what is parsed has been inflated.
+    """
     source = Source(BytesIO(data))
     meta = dicomwalk.read_meta(source)
     notes = []
@@ -66,11 +86,11 @@ def _read(data: bytes, limits: DecodeLimits) -> tuple[Dataset, list[str]]:
     elif not meta.has_preamble:
         notes.append("no DICOM preamble")
     if syntax == DEFLATED:
-        data, syntax = _inflated(data[meta.start :], limits), EXPLICIT_LITTLE
-        data = _headed(data, syntax, meta.sop_class)
+        body = _inflated(data[meta.start :], limits)
+        data = _headed(body, EXPLICIT_LITTLE, meta.sop_class)
     elif notes:
         data = _headed(data[meta.start :], syntax, meta.sop_class)
-    return pydicom.dcmread(BytesIO(data), force=True), notes
+    return pydicom.dcmread(BytesIO(data), force=True), syntax, notes
 
 
 def _inflated(body: bytes, limits: DecodeLimits) -> bytes:
@@ -108,7 +128,7 @@ def _require_picture(ds: Dataset, data: bytes, limits: DecodeLimits) -> None:
     if not named:
         raise NotAFilm("the content looks like DICOM but names no SOP class")
     if not ds.get("PixelData"):
-        raise NoPixelData("a DICOM object without a picture")
+        raise NoPixelData(without_picture(ds))
     if ds.get("Rows") is None or ds.get("Columns") is None:
         raise CorruptFile("the picture has no Rows or no Columns")
     if not (_whole(ds.Rows) and _whole(ds.Columns)):
@@ -119,32 +139,36 @@ def _whole(count: object) -> bool:
     return isinstance(count, int) and count > 0
 
 
-def _check_frame(ds: Dataset, syntax: str, limits: DecodeLimits) -> None:
-    """Check the first frame before a decoder sees it: decoder there, size claimed, bytes there."""
-    uid = UID(syntax)
+def _checked_bits(ds: Dataset, limits: DecodeLimits) -> int:
+    """Check the first frame before a decoder sees it: decoder there, size claimed, bytes there.
+
+    Gives the bits in which each of its values comes.
+    """
+    uid = UID(ds.file_meta.TransferSyntaxUID)
     try:
         decoder = get_decoder(uid)
     except NotImplementedError as error:
         raise UnsupportedTransferSyntax(f"no decoder reads {uid.name}") from error
     if not uid.is_encapsulated:
-        return _check_native(ds)
+        _check_native(ds)
+        return int(ds.BitsAllocated)
     if not decoder.is_available:
         raise UnsupportedTransferSyntax(f"no installed decoder reads {uid.name}: {_GPL_EXTRA}")
     frames = generate_frames(ds.PixelData, number_of_frames=frame_count(ds))
-    size = _codestream_size(next(frames), syntax)
+    size = _codestream_size(next(frames), uid)
     if size is None:
-        return None
+        return int(ds.BitsAllocated)
     limits.check_picture(size.rows, size.columns, size.samples)
     if size.rows > ds.Rows or size.columns > ds.Columns:
         raise CorruptFile(
             f"the compressed picture has {size.rows} × {size.columns} pixels, its tags say "
             f"{ds.Rows} × {ds.Columns}"
         )
-    if syntax not in _JPEG:
+    if uid not in JPEG_FAMILY:
         _check_samples(ds, size.samples)
-    if syntax == _EXTENDED and size.bits > 8 and not importlib.util.find_spec("libjpeg"):
+    if uid == JPEG_EXTENDED and size.bits > 8 and not importlib.util.find_spec("libjpeg"):
         raise UnsupportedTransferSyntax(f"12-bit {uid.name} needs the GPL decoder: {_GPL_EXTRA}")
-    return None
+    return size.bits
 
 
 def _check_samples(ds: Dataset, samples: int) -> None:
@@ -173,9 +197,11 @@ def _codestream_size(frame: bytes, syntax: str) -> rasterwalk.Size | None:
     Raises TruncatedFile for a JPEG without its end marker.
     """
     source = Source(BytesIO(frame))
-    if syntax in _JPEG:
+    if syntax in JPEG_FAMILY:
         outline = rasterwalk.jpeg_outline(source)
         if not outline.is_complete:
             raise TruncatedFile("the compressed picture in the DICOM file is cut short")
         return outline.size
+    if syntax == RLE:
+        return None
     return rasterwalk.jpeg2000_size(source, max(0, frame.find(rasterwalk.JPEG2000_START)))

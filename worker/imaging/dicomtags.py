@@ -9,12 +9,13 @@ import unicodedata
 from datetime import date
 
 from pydicom.dataset import Dataset
+from pydicom.uid import UID
 
-from worker.records import Reason, Refusal, Tags
+from worker.records import Identity, Patient, Reason, Refusal, Tags
 
 # PS3.3 C.7.3.1.1.1. OT and SC pass: scanned and exported films carry them, the guard sees them too.
 _RADIOGRAPHY = {"CR", "DX", "RG", "OT", "SC"}
-_RADIOGRAPH_CLASSES = {
+RADIOGRAPH_CLASSES = (  # SOP classes (PS3.4 B.5)
     "1.2.840.10008.5.1.4.1.1.1",  # computed radiography
     "1.2.840.10008.5.1.4.1.1.1.1",  # digital X-ray, for presentation
     "1.2.840.10008.5.1.4.1.1.1.1.1",  # digital X-ray, for processing
@@ -23,6 +24,14 @@ _RADIOGRAPH_CLASSES = {
     "1.2.840.10008.5.1.4.1.1.7.2",
     "1.2.840.10008.5.1.4.1.1.7.3",
     "1.2.840.10008.5.1.4.1.1.7.4",
+)
+# What has no picture by its nature: beginnings of SOP class UIDs, the longest that fits counts.
+_NO_PICTURE = {
+    "1.2.840.10008.1.3.10": "a DICOMDIR: it only lists the files of a medium",
+    "1.2.840.10008.5.1.4.1.1.11.": "a presentation state: it only says how to show other pictures",
+    "1.2.840.10008.5.1.4.1.1.88.": "a structured report",
+    "1.2.840.10008.5.1.4.1.1.88.59": "a key object selection: it only points at other objects",
+    "1.2.840.10008.5.1.4.1.1.104.": "an encapsulated document, a PDF or the like",
 }
 # Body parts in PS3.16 annex L and in other languages' consoles. Ribs are not among them: a rib film
 # is exposed for bone and often shows one side only.
@@ -65,21 +74,51 @@ def text(ds: Dataset, keyword: str) -> str:
     return "".join(ch for ch in line if ch.isprintable()).strip()[:_LONGEST]
 
 
-def read_tags(ds: Dataset, transfer_syntax: str, patient_names: bool = False) -> Tags:
-    """The tags that the program keeps of a film; the patient's name only if it is asked for."""
-    return Tags(
-        modality=text(ds, "Modality") or None,
-        view_position=text(ds, "ViewPosition") or None,
-        body_part_examined=text(ds, "BodyPartExamined") or None,
-        patient_age_years=_age(ds),
-        photometric_interpretation=text(ds, "PhotometricInterpretation") or None,
-        transfer_syntax_uid=transfer_syntax,
-        manufacturer=text(ds, "Manufacturer") or None,
-        study_instance_uid=text(ds, "StudyInstanceUID") or None,
-        series_instance_uid=text(ds, "SeriesInstanceUID") or None,
-        sop_instance_uid=text(ds, "SOPInstanceUID") or None,
-        patient_name=person(text(ds, "PatientName")) or None if patient_names else None,
-    )
+def read_tags(ds: Dataset, transfer_syntax: str) -> Tags:
+    """The tags that the program keeps of every film: nothing that says who the patient is."""
+    keywords = {
+        "modality": "Modality",
+        "view_position": "ViewPosition",
+        "body_part_examined": "BodyPartExamined",
+        "photometric_interpretation": "PhotometricInterpretation",
+        "manufacturer": "Manufacturer",
+        "study_instance_uid": "StudyInstanceUID",
+        "series_instance_uid": "SeriesInstanceUID",
+        "sop_instance_uid": "SOPInstanceUID",
+        "sop_class_uid": "SOPClassUID",
+        "study_date": "StudyDate",
+        "acquisition_date": "AcquisitionDate",
+        "manufacturer_model_name": "ManufacturerModelName",
+        "device_serial_number": "DeviceSerialNumber",
+        "software_versions": "SoftwareVersions",
+        "station_name": "StationName",
+        "burned_in_annotation": "BurnedInAnnotation",
+    }
+    said = {name: text(ds, keyword) or None for name, keyword in keywords.items()}
+    for name in ("study_date", "acquisition_date"):
+        said[name] = _iso_date(said[name] or "")
+    return Tags(patient_age_years=_age(ds), transfer_syntax_uid=transfer_syntax, **said)
+
+
+def read_patient(ds: Dataset, identity: Identity) -> Patient:
+    """Who the patient is, as far as the site wants to know: for a pseudonym only the ID."""
+    if identity == "off":
+        return Patient()
+    patient_id = text(ds, "PatientID") or None
+    issuer = text(ds, "IssuerOfPatientID") or None
+    if identity == "pseudonym":
+        return Patient(patient_id, issuer)
+    name = person(text(ds, "PatientName")) or None
+    return Patient(patient_id, issuer, name, text(ds, "AccessionNumber") or None)
+
+
+def without_picture(ds: Dataset) -> str:
+    """What an object without a picture is, in the words of a message."""
+    uid = UID(text(ds, "SOPClassUID") or str(ds.file_meta.get("MediaStorageSOPClassUID", "")))
+    kinds = [kind for kind in _NO_PICTURE if uid.startswith(kind)]
+    if kinds:
+        return _NO_PICTURE[max(kinds, key=len)]
+    return f"a DICOM object without a picture ({uid.name[:_LONGEST]})"
 
 
 def person(name: str) -> str:
@@ -122,6 +161,12 @@ def _date(value: str) -> date | None:
         return None
 
 
+def _iso_date(value: str) -> str | None:
+    """A DA as YYYY-MM-DD, from YYYYMMDD or the retired YYYY.MM.DD (PS3.5 6.2)."""
+    day = _date(value.replace(".", ""))
+    return day.isoformat() if day else None
+
+
 def gate(ds: Dataset) -> Refusal | None:
     """The first reason, in a fixed order, why the tags of this film forbid an answer."""
     for check in (_veterinary, _modality, _body_part, _view, _frames):
@@ -154,11 +199,17 @@ def _veterinary(ds: Dataset) -> Refusal | None:
 def _modality(ds: Dataset) -> Refusal | None:
     modality = text(ds, "Modality").upper()
     sop_class = text(ds, "SOPClassUID")
-    if modality in _UNSAID and sop_class and sop_class not in _RADIOGRAPH_CLASSES:
+    if modality in _UNSAID and sop_class and sop_class not in RADIOGRAPH_CLASSES:
         return Refusal(Reason.WRONG_MODALITY, "no modality, and the object is no radiograph")
     if modality not in _UNSAID | _RADIOGRAPHY:
         return Refusal(
             Reason.WRONG_MODALITY, f"modality {modality}: only radiographs (CR, DX, RG) are read"
+        )
+    uid = UID(sop_class)
+    if uid.type == "SOP Class" and uid not in RADIOGRAPH_CLASSES:  # private ones may be anything
+        return Refusal(
+            Reason.WRONG_MODALITY,
+            f"modality {modality}, but the object is {uid.name}, no radiograph",
         )
     return None
 

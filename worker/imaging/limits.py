@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from worker.config import Decode
 from worker.errors import TooLarge
+from worker.records import Identity
 
 MIB = 1024 * 1024
 
@@ -53,7 +54,7 @@ class PrepareSettings:
     """How the child prepares a film for the model and for the report.
 
     The model input is `size_px`², stretched between two percentiles; the picture is a JPEG whose
-    longest side is `picture_px`. The patient's name is read only if `patient_names` says so.
+    longest side is `picture_px`. Who the patient is, is read as far as `identity` says.
     """
 
     size_px: int
@@ -61,4 +62,4 @@ class PrepareSettings:
     stretch_high: float
     picture_px: int
     quality: int
-    patient_names: bool = False
+    identity: Identity = "off"

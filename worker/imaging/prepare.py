@@ -16,7 +16,7 @@ Pixels = NDArray[np.float32]
 Levels = NDArray[np.uint8]
 Shape = tuple[int, ...]  # (rows, columns)
 
-PREPARE_VERSION = 2  # raise it whenever decoding or preparing changes any pixel
+PREPARE_VERSION = 3  # raise it whenever decoding or preparing changes any pixel
 
 _SPARE = 4  # times the model's side: films of more are halved first, by OpenCV's fast way
 

@@ -8,12 +8,14 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
-from typing import IO, BinaryIO, cast
+from typing import IO, BinaryIO, TypeVar, cast
 
 from worker.errors import DecoderCrashed, DecoderTimeout, FilmError
 from worker.imaging import handover, wire
+from worker.imaging.attributes import Attributes
 from worker.imaging.confine import Isolation
 from worker.imaging.limits import MIB, DecodeLimits, PrepareSettings
 from worker.records import PreparedFilm
@@ -23,6 +25,7 @@ START_S = 60.0  # imports take 0.5 s; a loaded machine or a cold disk takes long
 _PIPE_BYTES = 1 << 20  # a film's answer in one go: fewer turns between child and parent
 _HEADER_PIECE = 4096  # bytes asked for while a header is read: most are shorter
 _DYING_S = 2.0  # from closing the pipe to the end of the process, whose status names the cause
+_Said = TypeVar("_Said", PreparedFilm, Attributes)
 _CHILD = ("-m", "worker.imaging.child")
 _PACKAGE_ROOT = str(Path(__file__).resolve().parents[2])
 # Where glibc's own thresholds end (mallopt(3)): a film's memory is there for the next one, which
@@ -72,15 +75,19 @@ class DecoderProcess:
             return False
         return True
 
-    def ask(self, film: BinaryIO) -> bool:
-        """Hand over one open film; false when the child had died or spoken unasked before."""
+    def ask(self, film: BinaryIO, *, attributes: bool = False) -> bool:
+        """Hand over one open film; false when the child had died or spoken unasked before.
+
+        `attributes` asks for what it says (`attributes`), else for its picture (`answer`).
+        """
         self._token = handover.new_token()
         descriptor = film.fileno()
         size = os.fstat(descriptor).st_size
         try:
             if self._buffer or self._poll(0):
                 raise BrokenPipeError("the pipe is not silent")
-            handover.send_request(self._requests, handover.Request(self._token, descriptor, size))
+            request = handover.Request(self._token, descriptor, size, attributes)
+            handover.send_request(self._requests, request)
         except OSError:
             self.is_spent = True
             return False
@@ -92,23 +99,43 @@ class DecoderProcess:
 
         Raises AskAnother where an earlier film may be to blame, and OSError where disk or share is.
         """
+
+        def parse(header: wire.Header, deadline: float) -> PreparedFilm:
+            blobs = self._read(header.blob_bytes, deadline)
+            return wire.parse_film(header, blobs, self._settings)
+
+        return self._answer(film, parse, attributes=False)
+
+    def attributes(self, film: BinaryIO) -> Attributes:
+        """`answer` where only attributes were asked for."""
+        return self._answer(
+            film, lambda header, _deadline: wire.parse_attributes(header), attributes=True
+        )
+
+    def _answer(
+        self,
+        film: BinaryIO,
+        parse: Callable[[wire.Header, float], _Said],
+        *,
+        attributes: bool,
+    ) -> _Said:
         deadline = time.monotonic() + self._limits.timeout_s
         self.is_spent = True
         try:
-            header = wire.parse_header(self._read_line(deadline), self._token, self._settings)
+            line = self._read_line(deadline)
+            header = wire.parse_header(line, self._token, self._settings, attributes=attributes)
             if header.unreadable:
                 _read_through(film)  # whether it is so, a child is not believed
                 raise AskAnother("the decoder could not read a film that can be read")
-            blobs = self._read(header.blob_bytes, deadline)
-            prepared = header.error or wire.parse_film(header, blobs, self._settings)
+            said = header.error or parse(header, deadline)
         except wire.OtherAnswer as error:
             raise AskAnother("the decoder answered a question that was not asked") from error
         except wire.BadAnswer as error:
             raise DecoderCrashed("the decoder gave an answer that makes no sense") from error
         self.is_spent = header.last or self._films >= FILMS_PER_CHILD or bool(self._buffer)
-        if isinstance(prepared, FilmError):
-            raise prepared
-        return prepared
+        if isinstance(said, FilmError):
+            raise said
+        return said
 
     def end(self) -> None:
         """Kill and reap the process, close the pipes."""

@@ -4,20 +4,30 @@ import queue
 import threading
 from concurrent.futures import Future
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
+from typing import Any
 
 from worker.errors import DecoderCrashed, DecoderUnavailable, FilmError
 from worker.filesystem import open_film
+from worker.imaging.attributes import Attributes
 from worker.imaging.confine import Isolation
 from worker.imaging.limits import DecodeLimits, PrepareSettings
 from worker.imaging.process import AskAnother, DecoderProcess
 from worker.records import PreparedFilm
 
 _TRIES = 2  # the child at hand, then a new one
-_ANY_SETTINGS = PrepareSettings(1, 0, 100, 1, 85)  # for a child that gets no film
+ANY_SETTINGS = PrepareSettings(1, 0, 100, 1, 85)  # for a child that prepares no film
 
-_Job = tuple[Path, "Future[PreparedFilm]"]
+
+@dataclass(frozen=True)
+class _Job:
+    """One film, and who waits for its picture, or for what it says."""
+
+    path: Path
+    future: Future[Any]
+    attributes: bool
 
 
 class DecoderPool:
@@ -42,11 +52,20 @@ class DecoderPool:
     def submit(self, path: Path) -> "Future[PreparedFilm]":
         """Queue one film. Raises DecoderUnavailable when the pool is closed."""
         future: Future[PreparedFilm] = Future()
+        self._put(_Job(path, future, attributes=False))
+        return future
+
+    def attributes(self, path: Path) -> "Future[Attributes]":
+        """Queue a DICOM film of which only attributes are wanted. Raises as `submit` does."""
+        future: Future[Attributes] = Future()
+        self._put(_Job(path, future, attributes=True))
+        return future
+
+    def _put(self, job: _Job) -> None:
         with self._lock:
             if self._closed:
                 raise DecoderUnavailable("the decoder pool is closed")
-            self._jobs.put((path, future))
-        return future
+            self._jobs.put(job)
 
     def pids(self) -> list[int]:
         """Process ids of the children that run now."""
@@ -82,7 +101,7 @@ def isolation(limits: DecodeLimits) -> Isolation:
 
     Raises DecoderUnavailable when it does not start.
     """
-    child = DecoderProcess(_ANY_SETTINGS, limits)
+    child = DecoderProcess(ANY_SETTINGS, limits)
     try:
         if child.is_ready() and child.isolation is not None:
             return child.isolation
@@ -98,7 +117,7 @@ def _cancel_waiting(jobs: "queue.SimpleQueue[_Job | None]") -> None:
         except queue.Empty:
             return
         if job is not None:
-            job[1].cancel()
+            job.future.cancel()
 
 
 class _Feeder(threading.Thread):
@@ -132,23 +151,22 @@ class _Feeder(threading.Thread):
         with suppress(DecoderUnavailable, OSError):  # the first film will be told
             self._ready_child()
         while (job := self._jobs.get()) is not None:
-            path, future = job
-            if not future.set_running_or_notify_cancel():
+            if not job.future.set_running_or_notify_cancel():
                 continue
             try:
-                future.set_result(self._decode(path))
+                job.future.set_result(self._ask(job))
             except BaseException as error:  # the future carries it to whoever waits
-                future.set_exception(error)
+                job.future.set_exception(error)
         self._drop()
 
-    def _decode(self, path: Path) -> PreparedFilm:
+    def _ask(self, job: _Job) -> PreparedFilm | Attributes:
         doubt: AskAnother | None = None
-        with open_film(path, self._limits.max_file_bytes) as film:
+        with open_film(job.path, self._limits.max_file_bytes) as film:
             for _ in range(_TRIES):
                 child = self._ready_child()
                 try:
-                    if child.ask(film):
-                        return child.answer(film)
+                    if child.ask(film, attributes=job.attributes):
+                        return child.attributes(film) if job.attributes else child.answer(film)
                 except AskAnother as error:
                     doubt = error
                 except FilmError as error:

@@ -21,16 +21,31 @@ from worker.errors import (
     UnsupportedTransferSyntax,
     film_error,
 )
+from worker.imaging.attributes import KEYWORDS, Attributes, is_repeatable
 from worker.imaging.confine import Isolation
 from worker.imaging.limits import DecodeLimits, PrepareSettings
 from worker.imaging.prepare import encode_picture
-from worker.records import Film, PreparedFilm, Reason, Refusal, Tags
+from worker.records import (
+    IDENTIFYING,
+    Film,
+    Identity,
+    Patient,
+    PreparedFilm,
+    Reason,
+    Refusal,
+    Tags,
+)
 
 HEADER_BYTES = 65_536  # the longest header line
 _MESSAGE_CHARS, _NOTE_CHARS, _TAG_CHARS, _MAX_NOTES = 500, 300, 64, 20
 _FLOAT_BYTES, _DIGEST_CHARS = 4, 64
 _SIDE_PX = 2**31 - 1
 _OLDEST_YEARS = 1000.0
+_ASKED: dict[Identity, frozenset[str]] = {  # what a child may say of a patient
+    "off": frozenset(),
+    "pseudonym": frozenset({"patient_id", "issuer_of_patient_id"}),
+    "clear": frozenset(field.name for field in fields(Patient)),
+}
 _OWN_ERRORS = (  # all that decoding raises; what happens to files is not for a child to say
     NotAFilm, TruncatedFile, CorruptFile, NoPixelData, UnsupportedTransferSyntax, TooLarge,
 )  # fmt: skip
@@ -109,6 +124,7 @@ def film_answer(
         "rows": film.rows,
         "columns": film.columns,
         "tags": asdict(film.tags),
+        "patient": asdict(film.patient),
         "notes": [note[:_NOTE_CHARS] for note in film.notes[:_MAX_NOTES]],
         "refusal": asdict(film.refusal) if film.refusal else None,
         "picture": picture.shape,
@@ -117,8 +133,22 @@ def film_answer(
     return _line(header), floats.data, np.ascontiguousarray(picture).data
 
 
-def parse_header(line: bytes, token: bytes, settings: PrepareSettings) -> Header:
-    """Check a header line; raises OtherAnswer or BadAnswer."""
+def attributes_answer(token: bytes, found: Attributes) -> bytes:
+    """The child's answer when only attributes were asked for: a line, and no blobs."""
+    return _line(
+        {
+            "token": token.hex(),
+            "sha256": found.sha256,
+            "values": dict(found.values),
+            "unusable": sorted(found.unusable),
+        }
+    )
+
+
+def parse_header(
+    line: bytes, token: bytes, settings: PrepareSettings, *, attributes: bool = False
+) -> Header:
+    """Check a header line; raises OtherAnswer or BadAnswer. Blobs follow a film's alone."""
     rows = columns = 0
     error = None
     try:
@@ -128,7 +158,7 @@ def parse_header(line: bytes, token: bytes, settings: PrepareSettings) -> Header
         unreadable = bool(values.get("unreadable"))
         if "error" in values:
             error = _film_error(values["error"], values["message"])
-        elif not unreadable:
+        elif not (unreadable or attributes):
             rows, columns = (_count(side, settings.picture_px, 1) for side in values["picture"])
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as wrong:
         raise BadAnswer("no valid header") from wrong
@@ -155,12 +185,26 @@ def parse_film(header: Header, blobs: bytes | bytearray, settings: PrepareSettin
             format=_text(values["format"], _TAG_CHARS),
             rows=_count(values["rows"], _SIDE_PX, 1),
             columns=_count(values["columns"], _SIDE_PX, 1),
-            tags=_tags(values["tags"], settings.patient_names),
+            tags=_tags(values["tags"]),
             notes=tuple(_text(note, _NOTE_CHARS) for note in values["notes"][:_MAX_NOTES]),
             refusal=_refusal(values["refusal"]),
+            patient=_patient(values["patient"], settings.identity),
         )
     except (ValueError, KeyError, TypeError, OverflowError) as error:
         raise BadAnswer("no valid film") from error
+
+
+def parse_attributes(header: Header) -> Attributes:
+    """The reverse of `attributes_answer`; raises BadAnswer."""
+    try:
+        values, unusable = header.fields["values"], header.fields["unusable"]
+        known = {key: values[key] for key in KEYWORDS if key in values}
+        texts = all(isinstance(text, str) and is_repeatable(text) for text in known.values())
+        if not texts or known != values or not set(unusable) <= set(KEYWORDS):
+            raise BadAnswer("attributes that no decoder names")
+        return Attributes(_digest(header.fields["sha256"]), known, frozenset(unusable))
+    except (ValueError, KeyError, TypeError) as error:
+        raise BadAnswer("no valid attributes") from error
 
 
 def _film_error(slug: object, message: object) -> FilmError:
@@ -171,17 +215,28 @@ def _film_error(slug: object, message: object) -> FilmError:
     return error
 
 
-def _tags(values: dict[str, Any], patient_names: bool) -> Tags:
+def _tags(values: dict[str, Any]) -> Tags:
     checked: dict[str, Any] = {}
     for field in fields(Tags):
         value = values[field.name]
-        if field.name == "patient_name" and not (value is None or patient_names):
-            raise ValueError("a name that was not asked for")
+        if field.name in IDENTIFYING and value is not None:
+            raise ValueError("a patient among the tags: they are told apart")
         if field.name == "patient_age_years":
             checked[field.name] = None if value is None else _age(value)
         else:
             checked[field.name] = None if value is None else _text(value, _TAG_CHARS)
     return Tags(**checked)
+
+
+def _patient(values: dict[str, Any], identity: Identity) -> Patient:
+    said = {
+        field.name: None if (value := values[field.name]) is None else _text(value, _TAG_CHARS)
+        for field in fields(Patient)
+    }
+    unasked = said.keys() - _ASKED[identity]
+    if any(said[name] is not None for name in unasked):
+        raise ValueError("more of the patient than was asked for")
+    return Patient(**said)
 
 
 def _age(value: object) -> float:

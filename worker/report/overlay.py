@@ -53,19 +53,27 @@ def blend(
     `picture` is an encoded picture or grey uint8 (rows, columns); `opacity` in [0, 1] scales the
     ramp's own. Raises ValueError for a picture or a grid that cannot be drawn.
     """
+    grey = grey_of(picture) if isinstance(picture, bytes) else picture
+    rgb = lay_over(grey, evidence, scale, opacity)
+    return _encode(".jpg", rgb[..., ::-1], cv2.IMWRITE_JPEG_QUALITY, quality)
+
+
+def lay_over(
+    grey: Grey, evidence: Evidence, scale: float, opacity: float = 1.0
+) -> NDArray[np.uint8]:
+    """`blend` as pixels: RGB uint8 (rows, columns, 3)."""
     if not 0 <= opacity <= 1:
         raise ValueError(f"opacity is {opacity}, expected 0 to 1")
-    grey = _grey(picture) if isinstance(picture, bytes) else picture
     rows, columns = grey.shape
     rgba = _ramp(_levels(evidence, scale, rows, columns)).astype(np.float32)
     alpha = rgba[..., 3:] * (opacity / 255)
-    bgr = grey[..., None] * (1 - alpha) + rgba[..., 2::-1] * alpha
-    return _encode(".jpg", (bgr + 0.5).astype(np.uint8), cv2.IMWRITE_JPEG_QUALITY, quality)
+    rgb = grey[..., None] * (1 - alpha) + rgba[..., :3] * alpha
+    return (rgb + 0.5).astype(np.uint8)
 
 
 def shrink(picture: bytes, longest_side_px: int, quality: int = 80) -> bytes:
     """Make an encoded picture a grey JPEG thumbnail. Raises ValueError if it cannot be decoded."""
-    grey = _grey(picture)
+    grey = grey_of(picture)
     scale = min(1.0, longest_side_px / max(grey.shape))
     size = (max(1, round(grey.shape[1] * scale)), max(1, round(grey.shape[0] * scale)))
     small = np.asarray(cv2.resize(grey, size, interpolation=cv2.INTER_AREA), dtype=np.uint8)
@@ -119,7 +127,8 @@ def _palette() -> tuple[bytes, bytes]:
     return ramp[:, :3].tobytes(), ramp[:, 3].tobytes()
 
 
-def _grey(picture: bytes) -> Grey:
+def grey_of(picture: bytes) -> Grey:
+    """Decode a picture of our own to uint8 (rows, columns). Raises ValueError if it is none."""
     grey = cv2.imdecode(np.frombuffer(picture, np.uint8), cv2.IMREAD_GRAYSCALE)
     if grey is None:
         raise ValueError(f"the film's picture ({len(picture)} bytes) cannot be decoded")

@@ -7,12 +7,17 @@ from typing import Any
 
 from markupsafe import Markup
 
-from worker.records import Decision, role_of
+from worker.records import Decision, Tags, role_of
 from worker.report import histogram, overlay, text, wording, worklist
 from worker.report.environment import data_uri, render
 from worker.report.view import FilmView, ModelFacts, RunView, WorklistRow
 from worker.store.runs import Spread
 from worker.store.worklist import Counts
+
+BURNED_IN = (
+    "text is burned into the picture (BurnedInAnnotation YES): it may say who the patient is, here "
+    "and wherever the picture is shown"
+)
 
 
 @dataclass(frozen=True)
@@ -43,6 +48,8 @@ def film_page(view: FilmView, *, served: bool = False, **more: Any) -> str:
         record=view.record,
         model=view.model,
         tags=_tags(view),
+        remarks=_remarks(view),
+        previous=[(film, role_of(film.decision, film.labels)) for film in view.previous],
         picture=data_uri("image/jpeg", view.picture),
         heat=_heat(view),
         legend=overlay.legend(),
@@ -51,7 +58,7 @@ def film_page(view: FilmView, *, served: bool = False, **more: Any) -> str:
         why=wording.why(view.record, view.model, view.tags),
         refused=refused,
         doubtful=refused or view.record.reason is not None,
-        worklist="../" * view.page.count("/") + "index.html",
+        top="../" * view.page.count("/"),
     )
 
 
@@ -112,12 +119,29 @@ def _tags(view: FilmView) -> list[tuple[str, str]]:
     age = tags.patient_age_years
     named = (
         ("Patient", tags.patient_name),
+        ("Patient ID", tags.patient_id),
+        ("Accession number", tags.accession_number),
+        ("Study date", tags.study_date),
         ("View", tags.view_position),
         ("Modality", tags.modality),
         ("Body part", tags.body_part_examined),
         ("Age", None if age is None else text.age(age)),
-        ("Manufacturer", tags.manufacturer),
+        ("Equipment", _equipment(tags)),
         ("Photometric", tags.photometric_interpretation),
         ("Transfer syntax", tags.transfer_syntax_uid),
     )
     return [(name, value) for name, value in named if value]
+
+
+def _equipment(tags: Tags) -> str:
+    """Maker and model, where one does not name the other, and the station."""
+    maker, model = tags.manufacturer or "", tags.manufacturer_model_name or ""
+    named = model if model.lower().startswith(maker.lower()) else f"{maker} {model}".strip()
+    return ", ".join(filter(None, (named or maker, tags.station_name)))
+
+
+def _remarks(view: FilmView) -> list[str]:
+    """What the reader should know of the file: what was assumed, and what stands in the picture."""
+    if (view.tags.burned_in_annotation or "").upper() != "YES":
+        return list(view.notes)
+    return [*view.notes, BURNED_IN]

@@ -15,7 +15,9 @@ from models.cards import Card
 from worker.config import Site
 from worker.failpoints import reach
 from worker.filesystem import sync_filesystem, sync_folder, write_all_atomic, write_atomic
+from worker.identity import shown
 from worker.marks import require_this_site
+from worker.records import Identity
 from worker.report.pages import film_page, worklist_pages
 from worker.report.results import FOLDER as RESULTS
 from worker.report.results import remove_results, row_of, write_results
@@ -26,6 +28,7 @@ from worker.report.worklist import fair_shares
 from worker.store import queries
 from worker.store.lists import lists
 from worker.store.mark import keep_pages_safe, pages_safe
+from worker.store.previous import previous_films
 from worker.store.runs import RunSummary, latest_card, runs, score_spread
 from worker.store.worklist import (
     has_more_results,
@@ -124,35 +127,50 @@ def render_again(
     ids: Iterable[int],
     alive: Callable[[], None] = lambda: None,
     *,
-    patient_names: bool = False,
+    identity: Identity = "off",
 ) -> list[int]:
     """Render the pages of these screenings from the database; return those without a picture.
 
-    `alive` is called before each. Names of patients are shown only where the site wants it.
-    Synced, as the pages were that they replace: `broken_pages` does
-    not look into these again. Raises ShareGone when reports/ is not the folder that was marked.
+    `alive` is called before each. Patients are shown as `identity` says. Synced, as the pages were
+    that they replace: `broken_pages` does not look into these again.
+    Raises ShareGone when reports/ is not the folder that was marked.
     """
     check = require_this_site(site, engine)
     without = []
     for screening_id in ids:
         alive()
         check()
-        stored = queries.stored_screening(engine, screening_id)
-        try:
-            picture = (site.reports / stored.picture).read_bytes()
-        except FileNotFoundError:
+        view = view_again(site, engine, screening_id, identity)
+        if view is None:
             without.append(screening_id)
-            continue
-        _write_page(site, stored_view(stored, picture, patient_names=patient_names), sync=True)
+        else:
+            _write_page(site, view, sync=True)
     return without
 
 
+def view_again(
+    site: Site, engine: Engine, screening_id: int, identity: Identity
+) -> FilmView | None:
+    """A stored screening as its page shows it now; `None` when its picture is not there.
+
+    Raises sqlalchemy.exc.NoResultFound when there is no such screening.
+    """
+    stored = queries.stored_screening(engine, screening_id)
+    try:
+        picture = (site.reports / stored.picture).read_bytes()
+    except FileNotFoundError:
+        return None
+    view = stored_view(stored, picture, identity=identity)
+    previous = previous_films(engine, view.tags.patient_key, stored.record.sha256, screening_id)
+    return replace(view, previous=previous)
+
+
 def stored_view(
-    stored: queries.StoredScreening, picture: bytes, *, patient_names: bool = False
+    stored: queries.StoredScreening, picture: bytes, *, identity: Identity = "off"
 ) -> FilmView:
     """What a page shows of a screening that was read back from the database.
 
-    A name that was stored while the site wanted names is left out when it no longer does.
+    What was stored of the patient while the site wanted more is left out when it no longer does.
     """
     return FilmView(
         record=stored.record,
@@ -163,7 +181,7 @@ def stored_view(
         format=stored.format,
         rows=stored.rows,
         columns=stored.columns,
-        tags=stored.tags if patient_names else replace(stored.tags, patient_name=None),
+        tags=shown(stored.tags, identity),
         notes=stored.notes,
         run=stored.run,
         screened_at=stored.screened_at,

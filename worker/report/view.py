@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from models.cards import Population
 from worker.records import Labels, Record, Tags
+from worker.store.previous import PreviousFilm
 
 
 @dataclass(frozen=True)
@@ -52,6 +53,7 @@ class FilmView:
     `evidence` is float32 (h, w): the evidence for the positive label in each cell of the model's
     grid, in log-odds; its mean plus a constant of the model is the film's score. `None` when the
     model gave no map. `picture` is the grey JPEG. `page` is the page's path below reports/.
+    `previous` are films with the same patient ID that came before, at sites that keep it.
     """
 
     record: Record
@@ -67,6 +69,7 @@ class FilmView:
     run: int
     screened_at: datetime
     duplicates: tuple[str, ...] = ()
+    previous: tuple[PreviousFilm, ...] = ()
 
 
 @dataclass(frozen=True)

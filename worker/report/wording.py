@@ -15,7 +15,8 @@ REASONS: dict[str, str] = {
         "the picture is unlike every frontal chest film the model knows"
     ),
     Reason.WRONG_MODALITY: (
-        "the DICOM modality is not CR, DX, RG, OT or SC, or the object is no radiograph"
+        "the DICOM modality is not CR, DX, RG, OT or SC, or the object's SOP class is that of "
+        "something else"
     ),
     Reason.WRONG_BODY_PART: "BodyPartExamined names something other than the chest",
     Reason.LATERAL_VIEW: "ViewPosition, view code or orientation say lateral or oblique",

@@ -11,6 +11,7 @@ from sqlalchemy import Connection, Engine, bindparam, insert, select, update
 from worker.errors import FilmError
 from worker.failpoints import reach
 from worker.records import Decision, PreparedFilm, Record
+from worker.store.answers import Wanted, ask_within
 from worker.store.lists import mark_due, mark_reports_due
 from worker.store.mark import mark_pages_unsafe
 from worker.store.tables import Failure, File, Film, Screening
@@ -73,11 +74,20 @@ def screened_contents(engine: Engine, contents: Iterable[str], model_id: int) ->
 
 
 def finish(
-    engine: Engine, outcomes: Sequence[Outcome], *, run_id: int, model_id: int, now: datetime
+    engine: Engine,
+    outcomes: Sequence[Outcome],
+    *,
+    run_id: int,
+    model_id: int,
+    now: datetime,
+    answers: Wanted | None = None,
 ) -> None:
-    """Write the outcomes of a batch, all or none, in as many statements whatever its size."""
+    """Write the outcomes of a batch, all or none, in as many statements whatever its size.
+
+    In the same transaction `answers` in DICOM are asked for, of the films that have DICOM identity.
+    """
     with engine.begin() as connection:
-        _Ending(connection, run_id, model_id, now).write(outcomes)
+        _Ending(connection, run_id, model_id, now, answers).write(outcomes)
         reach("outcomes-written")
     reach("outcomes-committed")
 
@@ -101,6 +111,7 @@ class _Ending:
     run_id: int
     model_id: int
     now: datetime
+    wanted: Wanted | None
 
     def write(self, outcomes: Sequence[Outcome]) -> None:
         """Films before screenings, screenings before the files that point at them."""
@@ -112,6 +123,11 @@ class _Ending:
         self._renew([(answers[content].id, each) for content, each in again.items()])
         films |= self._insert_films([each for each in new if each.content not in films])
         answers |= self._insert_screenings(new, films)
+        if self.wanted:
+            asked = [
+                (answers[each.content].id, each.content) for each in new if has_identity(each.film)
+            ]
+            ask_within(self.connection, self.wanted, asked, self.now)
         self._insert_failures([each for each in outcomes if isinstance(each, Failed)])
         fresh = {each.item.id for each in new}
         self._end_files([self._end(each, answers, fresh) for each in outcomes])
@@ -207,6 +223,14 @@ class _Ending:
         if rows:
             ended = update(File).where(File.id == bindparam("its_id"))
             self.connection.execute(ended, rows)
+
+
+def has_identity(film: PreparedFilm) -> bool:
+    """Whether a film names its study, its series and itself: an answer can refer to it then."""
+    tags = film.tags
+    return film.format == "DICOM" and all(
+        (tags.study_instance_uid, tags.series_instance_uid, tags.sop_instance_uid)
+    )
 
 
 def _is_removed(answers: dict[str, _Answer], content: str) -> bool:

@@ -148,6 +148,17 @@ class Film(Base):
     series_instance_uid: Mapped[str | None]
     sop_instance_uid: Mapped[str | None]
     patient_name: Mapped[str | None]
+    sop_class_uid: Mapped[str | None]
+    study_date: Mapped[str | None]
+    acquisition_date: Mapped[str | None]
+    accession_number: Mapped[str | None]
+    manufacturer_model_name: Mapped[str | None]
+    device_serial_number: Mapped[str | None]
+    software_versions: Mapped[str | None]
+    station_name: Mapped[str | None]
+    burned_in_annotation: Mapped[str | None]
+    patient_id: Mapped[str | None]
+    patient_key: Mapped[str | None] = mapped_column(index=True)
     notes: Mapped[Any]
     first_seen_at: Mapped[datetime]
 
@@ -206,6 +217,35 @@ class Review(Base):
     note: Mapped[str]
     reviewer: Mapped[str]
     reviewed_at: Mapped[datetime]
+
+
+class Answer(Base):
+    """An answer in DICOM, an SR or a Secondary Capture: made once, sent until it arrived.
+
+    `sop_instance_uid` is fixed before the object is made: whatever is done again has the same.
+    `file` is below the site's answers/. `impossible` says that it can never be made; `message`
+    says why, or what the last attempt met.
+    """
+
+    __tablename__ = "answers"
+    __table_args__ = (
+        UniqueConstraint("screening_id", "kind"),
+        CheckConstraint("kind IN ('sr', 'sc')", name="kind"),
+        CheckConstraint("state IN ('due', 'made', 'sent', 'impossible')", name="state"),
+        Index(None, "state", "due_at"),
+    )
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    screening_id: Mapped[int] = mapped_column(ForeignKey("screenings.id"))
+    kind: Mapped[str]
+    sop_instance_uid: Mapped[str] = mapped_column(unique=True)
+    state: Mapped[str]
+    file: Mapped[str | None]
+    attempts: Mapped[int] = mapped_column(default=0)
+    message: Mapped[str | None]
+    due_at: Mapped[datetime]
+    made_at: Mapped[datetime | None]
+    sent_at: Mapped[datetime | None]
 
 
 class File(Base):

@@ -11,9 +11,8 @@ from starlette.requests import Request
 from worker.filesystem import open_film
 from worker.report.environment import render_piece
 from worker.report.pages import film_page
-from worker.report.site import PAGES, stored_view
+from worker.report.site import PAGES, view_again
 from worker.store.browse import screening_of_page
-from worker.store.queries import stored_screening
 from worker.store.reviews import reviews_of
 from worker.web.reviews import reviewer_of
 from worker.web.room import Room
@@ -49,12 +48,12 @@ def _film(room: Room, page: str, request: Request) -> str:
     screening = screening_of_page(room.reader, page)
     if screening is None:
         raise HTTPException(404, "there is no such report, or retention removed it")
-    stored = stored_screening(room.reader, screening)
-    picture = room.config.site.reports / stored.picture
-    if not picture.is_file():
+    config = room.config
+    view = view_again(config.site, room.reader, screening, config.dicom.identity)
+    if view is None:
         raise HTTPException(404, "the film's picture is missing below reports/")
     return film_page(
-        stored_view(stored, picture.read_bytes(), patient_names=room.config.report.patient_names),
+        view,
         served=True,
         here="",
         **_review(room, screening, request),

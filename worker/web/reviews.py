@@ -109,7 +109,7 @@ def keep(room: Room, opinion: Opinion) -> Kept:
             room.config.site,
             room.reader,
             [screening],
-            patient_names=room.config.report.patient_names,
+            identity=room.config.dicom.identity,
         )
     except (ScreenError, OSError) as error:  # it is kept; 'screen report' mends the page
         log.warning("a reviewed page cannot be rendered", extra={"slug": type(error).__name__})

@@ -1,0 +1,250 @@
+"""Answers in DICOM: which are due, made and sent. The durable outbox of `worker.interop`."""
+
+import os
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any, Literal
+
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    Engine,
+    Row,
+    and_,
+    bindparam,
+    func,
+    or_,
+    select,
+    update,
+)
+from sqlalchemy.dialects.sqlite import insert
+
+from worker.store.pieces import pieces
+from worker.store.tables import Answer, File, Film, Model, Run, Screening
+from worker.uids import answer_uid, model_identity
+
+Kind = Literal["sr", "sc"]
+STATES = ("due", "made", "sent", "impossible")
+_AT_ONCE = 500
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """Which kinds of answers are wanted of a model, by its identity (`uids.model_identity`)."""
+
+    kinds: tuple[Kind, ...]
+    identity: str
+
+
+@dataclass(frozen=True)
+class Due:
+    """An answer with work left: `state` is `due` (to be made) or `made` (to be sent).
+
+    `attempts` counts those that came to no end in this state.
+    """
+
+    id: int
+    screening_id: int
+    kind: Kind
+    sop_instance_uid: str
+    state: str
+    file: str | None
+    attempts: int
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a file of some content was fed in, and what it is called in done/ since.
+
+    `path` is where it lay when it was recorded; `source` and `file` are those of `Found`.
+    """
+
+    source: str
+    file: str
+    path: Path
+    final_name: str | None
+    is_removed: bool
+
+
+@dataclass(frozen=True)
+class Origin:
+    """What an answer is made of beside `queries.StoredScreening`."""
+
+    sha256: str
+    identity: str
+    worker_version: str
+    sop_instance_uid: str | None
+    report_removed: bool
+    places: tuple[Place, ...]
+
+
+@dataclass(frozen=True)
+class Trouble:
+    """An answer that was not made so far, or never will be: of which file, and why."""
+
+    file: str
+    kind: Kind
+    message: str
+    is_final: bool
+
+
+def ask_within(
+    connection: Connection, wanted: Wanted, screened: Sequence[tuple[int, str]], now: datetime
+) -> None:
+    """Answers are due for these (screening, content), unless they were asked for. One statement."""
+    rows = [
+        {
+            "screening_id": screening,
+            "kind": kind,
+            "sop_instance_uid": answer_uid(sha256, wanted.identity, kind),
+            "state": "due",
+            "attempts": 0,
+            "due_at": now,
+        }
+        for screening, sha256 in screened
+        for kind in wanted.kinds
+    ]
+    if rows:
+        connection.execute(insert(Answer).on_conflict_do_nothing(), rows)
+
+
+def ask_for_missing(engine: Engine, kinds: tuple[Kind, ...], now: datetime) -> int:
+    """Ask for answers of all films with DICOM identity that were screened; gives how many new."""
+    asked = select(Screening.id, Film.sha256, Model.weights_sha256, Model.preprocessing)
+    asked = asked.join(Film, Film.id == Screening.film_id)
+    asked = asked.join(Model, Model.id == Screening.model_id).where(_has_identity())
+    with engine.begin() as connection:
+        before = connection.scalar(select(func.count(Answer.id))) or 0
+        for row in connection.execute(asked).all():
+            wanted = Wanted(kinds, model_identity(row.weights_sha256, row.preprocessing))
+            ask_within(connection, wanted, [(row.id, row.sha256)], now)
+        return (connection.scalar(select(func.count(Answer.id))) or 0) - before
+
+
+def ask_again(engine: Engine, screenings: Iterable[int] | None, now: datetime) -> int:
+    """Answers of these screenings, or all that there are, are to be made again; gives how many."""
+    again = update(Answer).values(
+        state="due", attempts=0, due_at=now, message=None, made_at=None, sent_at=None
+    )
+    with engine.begin() as connection:
+        if screenings is None:
+            return connection.execute(again).rowcount
+        return sum(
+            connection.execute(again.where(Answer.screening_id.in_(some))).rowcount
+            for some in pieces(list(screenings), _AT_ONCE)
+        )
+
+
+def make_due_now(engine: Engine, now: datetime) -> None:
+    """Those that wait after an attempt wait no longer."""
+    with engine.begin() as connection:
+        connection.execute(update(Answer).where(Answer.state == "due").values(due_at=now))
+
+
+def due(engine: Engine, state: Literal["due", "made"], now: datetime, limit: int) -> list[Due]:
+    """Answers in this state whose moment has come, the longest waiting first."""
+    columns = (Answer.id, Answer.screening_id, Answer.kind, Answer.sop_instance_uid)
+    asked = select(*columns, Answer.state, Answer.file, Answer.attempts)
+    asked = asked.where(Answer.state == state, Answer.due_at <= now)
+    with engine.connect() as connection:
+        ordered = asked.order_by(Answer.due_at, Answer.id).limit(limit)
+        return [_due(row) for row in connection.execute(ordered)]
+
+
+def count_attempts(engine: Engine, answers: Sequence[Due]) -> None:
+    """Count an attempt before it is made: a death while it is made is remembered."""
+    with engine.begin() as connection:
+        connection.execute(
+            update(Answer)
+            .where(Answer.id.in_([each.id for each in answers]))
+            .values(attempts=Answer.attempts + 1)
+        )
+
+
+def settle(engine: Engine, answer_id: int, now: datetime, **values: object) -> None:
+    """Write down what became of an answer: new values of its row; due at `now` unless they say."""
+    settle_all(engine, {answer_id: values}, now)
+
+
+def settle_all(engine: Engine, became: dict[int, dict[str, Any]], now: datetime) -> None:
+    """`settle` of several answers in one transaction."""
+    with engine.begin() as connection:
+        for answer_id, values in became.items():
+            settled = update(Answer).where(Answer.id == bindparam("its_id"))
+            connection.execute(settled.values({"due_at": now, **values}), {"its_id": answer_id})
+
+
+def origin(engine: Engine, screening_id: int) -> Origin:
+    """What else the answers of a screening need. Raises NoResultFound when there is none."""
+    columns = (Screening.report_removed_at, Film.sha256, Film.sop_instance_uid)
+    asked = select(*columns, Model.weights_sha256, Model.preprocessing, Run.worker_version)
+    asked = asked.join(Film, Film.id == Screening.film_id).join(Run, Run.id == Screening.run_id)
+    asked = asked.join(Model, Model.id == Screening.model_id).where(Screening.id == screening_id)
+    files = select(File.source, File.file, File.path, File.final_name, File.film_removed_at)
+    files = files.where(File.screening_id == screening_id).order_by(File.id)
+    with engine.connect() as connection:
+        row = connection.execute(asked).one()
+        places = tuple(_place(file) for file in connection.execute(files))
+    return Origin(
+        sha256=row.sha256,
+        identity=model_identity(row.weights_sha256, row.preprocessing),
+        worker_version=row.worker_version,
+        sop_instance_uid=row.sop_instance_uid,
+        report_removed=row.report_removed_at is not None,
+        places=places,
+    )
+
+
+def screenings_of(engine: Engine, file: str) -> list[int]:
+    """Screenings of a file, by its name as `screen query` says it, or by its content's SHA-256."""
+    asked = select(File.screening_id).where(File.screening_id.is_not(None))
+    asked = asked.where(or_(File.file == file, File.sha256 == file)).distinct()
+    with engine.connect() as connection:
+        return [number for number in connection.scalars(asked) if number is not None]
+
+
+def counts(engine: Engine) -> dict[str, int]:
+    """How many answers stand where, in the order of `STATES`."""
+    asked = select(Answer.state, func.count()).group_by(Answer.state)
+    with engine.connect() as connection:
+        found = {row[0]: row[1] for row in connection.execute(asked)}
+    return {state: found.get(state, 0) for state in STATES}
+
+
+def without_identity(engine: Engine) -> int:
+    """How many screenings are of films that no answer can refer to."""
+    asked = select(func.count()).select_from(Screening)
+    asked = asked.join(Film, Film.id == Screening.film_id).where(~_has_identity())
+    with engine.connect() as connection:
+        return connection.scalar(asked) or 0
+
+
+def troubles(engine: Engine, limit: int) -> list[Trouble]:
+    """The newest answers that are impossible, or that still wait after an attempt."""
+    named = select(func.min(File.file)).where(File.screening_id == Answer.screening_id)
+    columns = (Answer.kind, Answer.message, Answer.state)
+    asked = select(named.scalar_subquery().label("file"), *columns)
+    stuck = or_(Answer.state == "impossible", and_(Answer.state == "due", Answer.message != ""))
+    asked = asked.where(stuck).order_by(Answer.id.desc()).limit(limit)
+    with engine.connect() as connection:
+        return [
+            Trouble(row.file, row.kind, row.message, row.state == "impossible")
+            for row in connection.execute(asked)
+        ]
+
+
+def _has_identity() -> ColumnElement[bool]:
+    """As `outcomes.has_identity`, in SQL."""
+    names = (Film.study_instance_uid, Film.series_instance_uid, Film.sop_instance_uid)
+    return and_(Film.format == "DICOM", *(func.coalesce(name, "") != "" for name in names))
+
+
+def _due(row: Row[int, int, str, str, str, str | None, int]) -> Due:
+    return Due(*row)  # type: ignore[arg-type]  # the database checks the kind
+
+
+def _place(row: Row[str, str, bytes, str | None, datetime | None]) -> Place:
+    path = Path(os.fsdecode(row.path))
+    return Place(row.source, row.file, path, row.final_name, row.film_removed_at is not None)
