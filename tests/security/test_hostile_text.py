@@ -24,7 +24,7 @@ OUR_TAGS = {
     "header", "html", "image", "img", "input", "kbd", "label", "legend", "li", "line",
     "linearGradient", "lineargradient", "link", "main", "meta", "nav", "p", "path", "pattern",
     "polygon", "polyline", "rect", "script", "section", "small", "span", "stop", "strong",
-    "style", "summary", "svg", "symbol", "table", "tbody", "td", "text", "th", "thead", "title",
+    "style", "summary", "svg", "symbol", "table", "tbody", "td", "text", "th", "thead", "time", "title",
     "tr", "ul", "use", "wbr",
 }
 # fmt: on

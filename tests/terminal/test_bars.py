@@ -49,6 +49,12 @@ def test_a_bar_is_as_wide_as_the_terminal(on_terminal, desk, many_films):
     assert widest in (71, 72)
 
 
+def test_an_inbox_that_is_empty_is_worked_off_too(screen, clinic):
+    """Without a total tqdm is neither true nor false: the worker broke down."""
+    ended = screen("watch", "--once", cwd=clinic)
+    assert ended.returncode == 0, ended.stderr
+
+
 def test_the_log_stands_above_the_bar_of_an_inbox_that_is_worked_off(
     on_terminal, clinic, many_films
 ):

@@ -144,7 +144,7 @@ def watch(once: bool, config_file: Path | None) -> None:
             run_id=run_id,
             model_id=model_id,
             check=check,
-            pulse=Counted(pulse, shown) if shown else pulse,
+            pulse=pulse if shown is None else Counted(pulse, shown),
         )
         caught: list[int] = []
 
