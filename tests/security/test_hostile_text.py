@@ -24,8 +24,8 @@ OUR_TAGS = {
     "header", "html", "image", "img", "input", "kbd", "label", "legend", "li", "line",
     "linearGradient", "lineargradient", "link", "main", "meta", "nav", "p", "path", "pattern",
     "polygon", "polyline", "rect", "script", "section", "small", "span", "stop", "strong",
-    "style", "summary", "svg", "symbol", "table", "tbody", "td", "text", "th", "thead", "time", "title",
-    "tr", "ul", "use", "wbr",
+    "style", "summary", "svg", "symbol", "table", "tbody", "td", "text", "th", "thead", "time",
+    "title", "tr", "ul", "use", "wbr",
 }
 # fmt: on
 
