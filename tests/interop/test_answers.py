@@ -175,6 +175,24 @@ def test_a_probability_stands_only_where_it_is_one(answers, new_card):
         assert "Certainty of Finding" not in group_of(refused["sr"])
 
 
+@pytest.mark.parametrize("decision", [Decision.NORMAL, Decision.INDETERMINATE])
+def test_the_probability_of_an_absent_finding_is_no_certainty(answers, decision):
+    path = answers(workshop.film(), decision)["sr"]
+    group = group_of(path)
+    assert "Certainty of Finding" not in group
+    (item,) = group["Calibrated probability of Pneumonia"]
+    assert item.ConceptNameCodeSequence[0].LongCodeValue == "probability 233604007"
+    assert float(item.MeasuredValueSequence[0].NumericValue) == 81.25
+    assert workshop.errors_of(path) == []
+
+
+def test_what_was_not_calibrated_is_not_called_so(answers, new_card):
+    raw = new_card(calibration=Calibration(slope=1, offset=0, fitted_on="nothing"))
+    parameters = group_of(answers(workshop.film(), card=raw)["sr"])["Algorithm Parameters"]
+    assert "uncalibrated score" in parameters[0].TextValue
+    assert "calibrated probability" not in parameters[0].TextValue
+
+
 def test_the_algorithm_is_a_device_with_version_threshold_and_uid(answers, card):
     for path in answers(workshop.film()).values():
         answer = pydicom.dcmread(path)

@@ -4,12 +4,13 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 from datetime import timedelta
 
 import numpy as np
 import pydicom
 import pytest
-from sqlalchemy import text
+from sqlalchemy import event, text
 
 from tests.conftest import screen_environment
 from tests.interop import workshop
@@ -17,9 +18,16 @@ from worker.config import load_config
 from worker.errors import DecoderCrashed
 from worker.failpoints import ANSWER_FAILPOINTS, arm
 from worker.interop.answerer import Answerer, Done
-from worker.interop.answering import answer_all
+from worker.interop.answering import answer_all, answering
 from worker.site import hold_site
-from worker.store.answers import ask_for_missing, counts, due, without_identity
+from worker.store.answers import (
+    ask_again,
+    ask_for_missing,
+    counts,
+    due,
+    settle,
+    without_identity,
+)
 
 WRITING = ("file-created", "file-written", "file-synced", "file-renamed")
 
@@ -105,6 +113,25 @@ def test_a_site_that_wants_none_gets_none_and_can_ask_later(site, engine, screen
     assert ask_for_missing(engine, ("sr", "sc"), noon) == 0
 
 
+def test_what_is_missing_is_asked_for_in_pieces_of_the_newest_screenings(
+    site, engine, screen_films, archive, card, noon, monkeypatch
+):
+    films = {f"f{n}": workshop.film(PatientID=f"P{n}") for n in range(5)}
+    screen_films(config=site, **films)
+    newer = workshop.FilmScreener(card)
+    newer.preprocessing = "another"
+    workshop.screened(site, engine, newer, archive(), noon)
+    begun = []
+    monkeypatch.setattr("worker.store.answers._AT_ONCE", 2)
+    event.listen(engine, "begin", lambda _connection: begun.append(1))
+    assert ask_for_missing(engine, ("sr",), noon) == 5
+    assert len(begun) == 4  # of two, two, one and none
+    with engine.connect() as connection:
+        newest = connection.scalars(text("SELECT max(id) FROM screenings GROUP BY film_id"))
+        asked = connection.scalars(text("SELECT screening_id FROM answers"))
+        assert set(asked) == set(newest)
+
+
 def test_a_transaction_that_fails_asks_for_nothing(engine, screen_films):
     def fail(name):
         if name == "outcomes-written":
@@ -120,8 +147,6 @@ def test_a_transaction_that_fails_asks_for_nothing(engine, screen_films):
 
 
 def test_statements_do_not_grow_with_the_batch(engine, screen_films):
-    from sqlalchemy import event
-
     sent, sizes = [], []
     event.listen(engine, "before_cursor_execute", lambda *given: sent.append(given[2]))
     for start, count in ((0, 1), (100, 6)):
@@ -214,12 +239,86 @@ def test_an_error_of_ours_stops_no_other_answer(engine, screen_films, answerer, 
     assert "Weiß" not in rows(engine)[0]["message"]
 
 
+def test_what_nobody_foresaw_is_logged_counted_and_stops_nothing(
+    config, engine, screen_films, monkeypatch, caplog
+):
+    def fail(*_arguments):
+        raise RuntimeError("Weiß^Jürgen")
+
+    screen_films(a=workshop.film())
+    monkeypatch.setattr("worker.interop.answerer.attributes_of_film", fail)
+    answer_all(engine, config, lambda: None)
+    assert "an answer could not be made" in caplog.messages
+    assert {(row["state"], row["attempts"]) for row in rows(engine)} == {("due", 1)}
+    monkeypatch.setattr("worker.interop.answering.Answerer.work_off", fail)
+    answer_all(engine, config, lambda: None)
+    assert "making answers failed" in caplog.messages
+
+
+def test_want_of_memory_is_no_attempt(engine, screen_films, answerer, monkeypatch):
+    def fail(_subject):
+        raise MemoryError
+
+    screen_films(a=workshop.film())
+    with monkeypatch.context() as patched:
+        patched.setattr("worker.interop.make.structured_report", fail)
+        assert answerer.work_off().trouble == "out of memory"
+    assert {(row["state"], row["attempts"]) for row in rows(engine)} == {("due", 0)}
+
+
+def test_half_written_answers_that_stay_hold_up_no_screening(config, engine, monkeypatch, caplog):
+    def refuse(_folder):
+        raise PermissionError(13, os.strerror(13))
+
+    monkeypatch.setattr("worker.interop.answering.remove_half_written", refuse)
+    with answering(engine, config, lambda: None):
+        pass
+    answer_all(engine, config, lambda: None)
+    assert caplog.messages.count(f"answers paused: {os.strerror(13)}") == 2
+
+
+def test_what_was_not_begun_at_the_end_counts_no_attempt(engine, screen_films, answerer):
+    screen_films(a=workshop.film(), b=workshop.film(PatientID="P-2"))
+    stop, build = threading.Event(), answerer._build
+
+    def build_and_stop(*arguments):
+        build(*arguments)
+        stop.set()
+
+    answerer._build = build_and_stop
+    assert answerer.work_off(stop).counts == {"made": 2, "due": 2}
+    assert [row["attempts"] for row in rows(engine)] == [0, 0, 0, 0]
+
+
+def test_again_during_a_sending_is_not_lost(engine, screen_films, answerer, noon):
+    screen_films(a=workshop.film())
+    answerer.work_off()
+    sending = due(engine, "made", noon + timedelta(hours=2), 10)
+    ask_again(engine, None, noon)
+    for each in sending:
+        settle(engine, each, noon, state="sent", sent_at=noon)
+    assert counts(engine)["due"] == 2
+
+
+def test_an_answer_stands_that_cannot_be_made_anew(
+    config, engine, screen_films, answerer, tmp_path, noon
+):
+    screen_films(a=workshop.film())
+    answerer.work_off()
+    before = files(config)
+    (tmp_path / "archive" / "a.dcm").unlink()
+    ask_again(engine, None, noon)
+    assert answerer.work_off().counts == {"made": 2}
+    assert files(config) == before
+    assert all("could not be made anew" in row["message"] for row in rows(engine))
+
+
 def test_an_answer_that_was_tried_before_goes_alone(engine, screen_films, answerer, noon):
     screen_films(a=workshop.film(), b=workshop.film(PatientID="P-2"))
     with engine.begin() as connection:
         connection.execute(text("UPDATE answers SET attempts = 1 WHERE id IN (1, 3)"))
     assert [each.id for each in answerer._next()] == [1]
-    answerer._make(answerer._next(), Done())
+    answerer._make(answerer._next(), Done(), threading.Event())
     assert [each.id for each in answerer._next()] == [2]
     assert len(due(engine, "due", noon, 10)) == 3
 

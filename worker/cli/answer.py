@@ -77,9 +77,10 @@ def _make(engine: "Engine", config: "Config", check: Callable[[], None]) -> str 
     from worker.interop.answerer import Answerer
     from worker.store.answers import Due
 
-    def tell(each: Due, state: str, _message: str | None) -> None:
+    def tell(each: Due, state: str, message: str | None) -> None:
         if state == "made":
-            click.echo(f"made {each.kind} {each.sop_instance_uid}")
+            said = f"kept, {message}:" if message else "made"
+            click.echo(f"{said} {each.kind} {each.sop_instance_uid}")
 
     with closing(Answerer(engine, config, check, told=tell)) as answerer:
         return answerer.work_off().trouble

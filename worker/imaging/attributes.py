@@ -12,6 +12,7 @@ from pydicom.dataset import Dataset
 from pydicom.multival import MultiValue
 
 from worker.errors import CorruptFile, FilmError, NotAFilm
+from worker.imaging.charset import is_told
 from worker.imaging.dicom import read_dataset
 from worker.imaging.limits import DecodeLimits
 from worker.imaging.sniff import HEAD_BYTES, Kind, sniff
@@ -38,7 +39,7 @@ class Attributes:
     """What one file says, by keyword; several values are parted by a backslash (PS3.5 6.2).
 
     `sha256` is of the bytes that were read. `unusable` names attributes that have a value which
-    cannot be repeated: too long, undecodable, with control characters.
+    cannot be repeated: too long, in unknown characters, with control characters.
     """
 
     sha256: str
@@ -67,7 +68,7 @@ def read_attributes(ds: Dataset, sha256: str) -> Attributes:
     unusable = set()
     for keyword in KEYWORDS:
         value = _text(ds, keyword)
-        if value is None or not is_repeatable(value):
+        if value is None or not is_repeatable(value) or not is_told(ds, value):
             unusable.add(keyword)
         elif value:
             values[keyword] = value

@@ -6,11 +6,13 @@ with a reason. A tag that says nothing forbids nothing.
 
 import re
 import unicodedata
+from dataclasses import replace
 from datetime import date
 
 from pydicom.dataset import Dataset
 from pydicom.uid import UID
 
+from worker.imaging.charset import is_told
 from worker.records import Identity, Patient, Reason, Refusal, Tags
 
 # PS3.3 C.7.3.1.1.1. OT and SC pass: scanned and exported films carry them, the guard sees them too.
@@ -101,15 +103,29 @@ def read_tags(ds: Dataset, transfer_syntax: str) -> Tags:
 
 
 def read_patient(ds: Dataset, identity: Identity) -> Patient:
-    """Who the patient is, as far as the site wants to know: for a pseudonym only the ID."""
+    """Who the patient is, as far as the site wants to know: for a pseudonym only the ID.
+
+    What stands in characters that nobody named is left out. An ID whose issuer is left out is no
+    ID: it would be taken for that of another issuer's patient.
+    """
     if identity == "off":
         return Patient()
-    patient_id = text(ds, "PatientID") or None
-    issuer = text(ds, "IssuerOfPatientID") or None
+    issuer = _told(ds, "IssuerOfPatientID")
+    patient_id = _told(ds, "PatientID") if issuer is not None else None
+    known = Patient(patient_id or None, issuer or None)
     if identity == "pseudonym":
-        return Patient(patient_id, issuer)
-    name = person(text(ds, "PatientName")) or None
-    return Patient(patient_id, issuer, name, text(ds, "AccessionNumber") or None)
+        return known
+    name = person(_told(ds, "PatientName") or "") or None
+    return replace(known, patient_name=name, accession_number=_told(ds, "AccessionNumber") or None)
+
+
+def _told(ds: Dataset, keyword: str) -> str | None:
+    """A tag as `text` gives it; `None` where its characters are not known."""
+    try:
+        whole = str(ds.get(keyword, ""))  # `text` drops C1 controls, which are letters elsewhere
+    except (ValueError, TypeError, AttributeError, LookupError, NotImplementedError):
+        return None
+    return text(ds, keyword) if is_told(ds, whole) else None
 
 
 def without_picture(ds: Dataset) -> str:

@@ -51,9 +51,14 @@ class Subject:
     @property
     def probability(self) -> float | None:
         """The calibrated P(finding); `None` for refused films, and where nothing was calibrated."""
+        is_told = self.is_calibrated and self.is_answered
+        return self.stored.record.probability if is_told else None
+
+    @property
+    def is_calibrated(self) -> bool:
+        """Whether the model's probabilities were calibrated."""
         calibration = self.stored.card.calibration
-        is_calibrated = (calibration.slope, calibration.offset) != (1.0, 0.0)
-        return self.stored.record.probability if is_calibrated and self.is_answered else None
+        return (calibration.slope, calibration.offset) != (1.0, 0.0)
 
     @property
     def is_answered(self) -> bool:

@@ -35,8 +35,8 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 _AT_ONCE = 16  # answers in one transaction
-_ATTEMPTS = 3  # deaths of the worker or of its decoder, after which an answer is given up
-_AGAIN_AFTER = timedelta(minutes=1)  # what disk or share refused
+_ATTEMPTS = 3  # deaths of worker or decoder and errors of ours, then an answer is given up
+_AGAIN_AFTER = timedelta(minutes=1)  # what disk, share or memory refused
 
 Told = Callable[[Due, str, str | None], None]
 
@@ -91,7 +91,7 @@ class Answerer:
         """
         done, stop = Done(), stop or threading.Event()
         while not stop.is_set() and (batch := self._next()):
-            self._make(batch, done)
+            self._make(batch, done, stop)
             stop.wait(rest())
         return done
 
@@ -101,18 +101,24 @@ class Answerer:
         untried = next((i for i, each in enumerate(waiting) if each.attempts), len(waiting))
         return waiting[: max(1, untried)]
 
-    def _make(self, answers: Sequence[Due], done: Done) -> None:
+    def _make(self, answers: Sequence[Due], done: Done, stop: threading.Event) -> None:
         self._check()
         count_attempts(self._engine, answers)
         reach("answers-counted")
         batch = _Batch()
         for screening_id in dict.fromkeys(each.screening_id for each in answers):
             its = [each for each in answers if each.screening_id == screening_id]
+            if stop.is_set():
+                batch.became |= {each.id: _unbegun(each) for each in its}
+                continue
             try:
                 self._build(screening_id, its, batch)
-            except TROUBLES as error:
-                done.trouble = done.trouble or cause(error)
+            except (*TROUBLES, MemoryError) as error:
+                done.trouble = done.trouble or _cause(error)
                 batch.became |= {each.id: self._again(each, error) for each in its}
+            except Exception as error:  # the films of others go on
+                log.exception("an answer could not be made")
+                batch.became |= {each.id: self._strike(_unforeseen(error)) for each in its}
         try:
             self._write(batch.files)
         except OSError as error:
@@ -127,18 +133,18 @@ class Answerer:
             self._told(each, became["state"], became["message"])
 
     def _settle(self, became: dict[int, dict[str, Any]]) -> None:
-        settle_all(self._engine, became, self._clock())
+        settle_all(self._engine, "due", became, self._clock())
 
     def _build(self, screening_id: int, answers: Sequence[Due], batch: _Batch) -> None:
         """Build the answers of one film. Raises what `worker.patience` knows."""
         try:
             if max(each.attempts for each in answers) >= _ATTEMPTS:
-                raise Impossible(f"given up: {_ATTEMPTS} times it took a process down")
+                raise Impossible(f"given up after {_ATTEMPTS} attempts")
             subject = self._subject(screening_id)
         except Impossible as error:
-            batch.became |= {each.id: _impossible(str(error)) for each in answers}
+            batch.became |= {each.id: self._impossible(each, str(error)) for each in answers}
         except FilmError as error:  # its decoder died: that is counted already
-            batch.became |= {each.id: self._strike(error) for each in answers}
+            batch.became |= {each.id: self._strike(str(error)) for each in answers}
         else:
             for each in answers:
                 self._encode(subject, each, batch)
@@ -161,12 +167,12 @@ class Answerer:
             if uid != each.sop_instance_uid:
                 raise ValueError("another UID than was asked for")
         except Impossible as error:
-            batch.became[each.id] = _impossible(str(error))
-        except TROUBLES:
+            batch.became[each.id] = self._impossible(each, str(error))
+        except (*TROUBLES, MemoryError):
             raise
         except Exception as error:  # of our own or of highdicom's: the others go on
             log.exception("an answer could not be built")
-            batch.became[each.id] = _impossible(f"it cannot be built ({type(error).__name__})")
+            batch.became[each.id] = self._impossible(each, _unforeseen(error))
         else:
             name = file_name(uid)
             batch.files[self._config.dicom.answers / name] = data
@@ -199,14 +205,21 @@ class Answerer:
         for folder in folders:
             sync_folder(folder)
 
-    def _again(self, each: Due, error: Trouble) -> dict[str, Any]:
+    def _impossible(self, each: Due, why: str) -> dict[str, Any]:
+        """No answer; where one was made before and still lies there, that one stands."""
+        if each.file and (self._config.dicom.answers / each.file).is_file():
+            message = f"it could not be made anew: {why}"
+            return {"state": "made", "attempts": 0, "message": message}
+        return {"state": "impossible", "message": why}
+
+    def _again(self, each: Due, error: Trouble | MemoryError) -> dict[str, Any]:
         """Nobody is to blame: the attempt does not count."""
         later = self._clock() + _AGAIN_AFTER
         values = {"state": "due", "attempts": each.attempts, "due_at": later}
-        return {**values, "message": cause(error)}
+        return {**values, "message": _cause(error)}
 
-    def _strike(self, error: FilmError) -> dict[str, Any]:
-        return {"state": "due", "message": str(error), "due_at": self._clock() + _AGAIN_AFTER}
+    def _strike(self, why: str) -> dict[str, Any]:
+        return {"state": "due", "message": why, "due_at": self._clock() + _AGAIN_AFTER}
 
 
 def remove_half_written(answers: Path) -> None:
@@ -220,5 +233,14 @@ def file_name(sop_instance_uid: str) -> str:
     return f"{sop_instance_uid[-2:]}/{sop_instance_uid}.dcm"
 
 
-def _impossible(why: str) -> dict[str, Any]:
-    return {"state": "impossible", "message": why}
+def _unbegun(each: Due) -> dict[str, Any]:
+    """We are to end: the attempt, counted with the batch, did not take place."""
+    return {"state": "due", "attempts": each.attempts, "message": None}
+
+
+def _unforeseen(error: Exception) -> str:
+    return f"it cannot be built ({type(error).__name__})"
+
+
+def _cause(error: Trouble | MemoryError) -> str:
+    return "out of memory" if isinstance(error, MemoryError) else cause(error)

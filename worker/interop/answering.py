@@ -5,6 +5,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
+from pathlib import Path
 
 from sqlalchemy import Engine
 
@@ -16,6 +17,7 @@ from worker.store.counts import waiting_files_count
 log = logging.getLogger(__name__)
 
 _LOOK_EVERY_S = 2.0
+_LAST_ANSWER_S = 10.0  # for the answer in hand when the daemon ends
 _SHARE = 0.1  # of the time goes into answers while films wait to be screened
 
 
@@ -25,33 +27,47 @@ def answering(engine: Engine, config: Config, check: Callable[[], None]) -> Iter
     if not config.dicom.results:
         yield
         return
-    remove_half_written(config.dicom.answers)
     stop = threading.Event()
-    answerer = Answerer(engine, config, check)
-    thread = threading.Thread(target=_answer, args=(answerer, engine, stop), name="answers")
+    whole = (Answerer(engine, config, check), engine, config.dicom.answers, stop)
+    thread = threading.Thread(target=_answer, args=whole, name="answers", daemon=True)
     thread.start()
     try:
         yield
     finally:
         stop.set()
-        thread.join()
+        thread.join(_LAST_ANSWER_S)  # a share that hangs does not hold up the end
 
 
 def answer_all(engine: Engine, config: Config, check: Callable[[], None]) -> None:
-    """Make all that is due, if this site, which we hold, wants answers; log what was in the way."""
+    """Make all that is due, if this site, which we hold, wants answers; log what was in the way.
+
+    Never raises: what was screened before stands, whatever becomes of its answers.
+    """
     if config.dicom.results:
-        remove_half_written(config.dicom.answers)
-        with closing(Answerer(engine, config, check)) as answerer:
+        with _logged():
+            remove_half_written(config.dicom.answers)
+        with _logged(), closing(Answerer(engine, config, check)) as answerer:
             _log(answerer.work_off())
 
 
-def _answer(answerer: Answerer, engine: Engine, stop: threading.Event) -> None:
-    with closing(answerer):
+def _answer(answerer: Answerer, engine: Engine, answers: Path, stop: threading.Event) -> None:
+    with _logged():
+        remove_half_written(answers)
+    with _logged(), closing(answerer):
         while not stop.wait(_LOOK_EVERY_S):
-            try:
+            with _logged():
                 _log(answerer.work_off(stop, _Rest(engine)))
-            except TROUBLES as error:
-                log.error("answers paused: %s", cause(error))
+
+
+@contextmanager
+def _logged() -> Iterator[None]:
+    """Whatever goes wrong with answers is logged, and what is still due is tried again later."""
+    try:
+        yield
+    except TROUBLES as error:
+        log.error("answers paused: %s", cause(error))
+    except Exception:
+        log.exception("making answers failed")
 
 
 def _log(done: Done) -> None:

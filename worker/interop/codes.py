@@ -8,13 +8,13 @@ from worker.labels import LABELS
 from worker.records import Role
 
 PRIVATE_SCHEME = "99SCREEN"  # private designators begin with 99 (PS3.3 8.2)
-_LONGEST_CODE = 16  # characters of Code Value; longer ones go to Long Code Value (PS3.3 8.1)
+_LONGEST_MEANING = 64  # characters of Code Meaning, an LO (PS3.5 6.2)
 
 PROCESSING_EQUIPMENT = CodedConcept("109102", "DCM", "Processing Equipment")
 SOURCE_IMAGE = CodedConcept("121322", "DCM", "Source image for image processing operation")
 RADIOGRAPHY = CodedConcept("168537006", "SCT", "Plain radiography")  # CID 10005
 PRESENCE = CodedConcept("121052", "DCM", "Presence of property")
-CERTAINTY = CodedConcept("111012", "DCM", "Certainty of Finding")  # 0 to 100 %
+_CERTAINTY = CodedConcept("111012", "DCM", "Certainty of Finding")  # 0 to 100 %
 PERCENT = CodedConcept("%", "UCUM", "Percent")
 COMMENT = CodedConcept("121106", "DCM", "Comment")
 DECISION = CodedConcept("decision", PRIVATE_SCHEME, "Decision of the algorithm")
@@ -50,6 +50,18 @@ def finding_code(card: Card) -> CodedConcept:
 def word_code(word: str) -> CodedConcept:
     """A label of a card, or a decision, as a code of our own."""
     return CodedConcept(word, PRIVATE_SCHEME, word.replace("_", " ").capitalize())
+
+
+def probability_code(finding: CodedConcept, role: Role) -> CodedConcept:
+    """What the calibrated probability is called beside a decision.
+
+    It is a certainty of the finding only where the finding is said to be there: of an absent one,
+    1 % would be read as an uncertain absence.
+    """
+    if role is Role.POSITIVE:
+        return _CERTAINTY
+    meaning = f"Calibrated probability of {finding.meaning}"[:_LONGEST_MEANING].strip()
+    return CodedConcept(f"probability {finding.value}", PRIVATE_SCHEME, meaning)
 
 
 def decision_code(decision: str) -> CodedConcept:

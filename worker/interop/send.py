@@ -172,7 +172,7 @@ def _send(
 
 
 def _mark_sent(engine: Engine, answer: Due, words: str, now: datetime) -> bool:
-    settle(engine, answer.id, now, state="sent", sent_at=now, message=words or None)
+    settle(engine, answer, now, state="sent", sent_at=now, message=words or None)
     return True
 
 
@@ -180,7 +180,7 @@ def _postpone(engine: Engine, answer: Due, words: str, now: datetime) -> bool:
     """Count the attempt; the next comes after twice the time, an hour at most."""
     wait_s = min(_LONGEST_WAIT_S, _FIRST_WAIT_S * 2 ** min(answer.attempts, 20))
     later = now + timedelta(seconds=wait_s)
-    settle(engine, answer.id, now, attempts=answer.attempts + 1, message=words, due_at=later)
+    settle(engine, answer, now, attempts=answer.attempts + 1, message=words, due_at=later)
     return False
 
 

@@ -19,7 +19,6 @@ from pydicom.sr.codedict import codes
 
 from worker.interop.answer import MANUFACTURER, NOTICE, Subject, complete, long_string
 from worker.interop.codes import (
-    CERTAINTY,
     COMMENT,
     DECISION,
     PERCENT,
@@ -27,6 +26,7 @@ from worker.interop.codes import (
     PRESENCE_BY_ROLE,
     RADIOGRAPHY,
     decision_code,
+    probability_code,
     scheme,
 )
 from worker.uids import derived_uid
@@ -79,7 +79,7 @@ def _finding(subject: Subject) -> MeasurementsAndQualitativeEvaluations:
         ),
         finding_type=subject.finding,
         algorithm_id=_algorithm(subject),
-        measurements=_certainty(subject),
+        measurements=_probability(subject),
         qualitative_evaluations=[
             QualitativeEvaluation(PRESENCE, PRESENCE_BY_ROLE[subject.role]),
             QualitativeEvaluation(DECISION, decision_code(subject.stored.record.decision)),
@@ -100,12 +100,13 @@ def _algorithm(subject: Subject) -> AlgorithmIdentification:
     name, version = subject.algorithm
     card, record = subject.stored.card, subject.stored.record
     low, high = card.decision.indeterminate
+    scale = "calibrated probability" if subject.is_calibrated else "uncalibrated score"
     return AlgorithmIdentification(
         name=name,
         version=version,
         manufacturer=MANUFACTURER,
         parameters=[
-            f"threshold = {record.threshold:g} (calibrated probability of {card.labels[1]})",
+            f"threshold = {record.threshold:g} ({scale} of {card.labels[1]})",
             f"indeterminate from {low:g} to {high:g}",
             f"guard threshold = {record.guard_threshold:g}",
             f"weights SHA-256 = {record.weights_sha256}",
@@ -114,11 +115,12 @@ def _algorithm(subject: Subject) -> AlgorithmIdentification:
     )
 
 
-def _certainty(subject: Subject) -> list[Measurement] | None:
+def _probability(subject: Subject) -> list[Measurement] | None:
     probability = subject.probability
     if probability is None:
         return None
-    return [Measurement(name=CERTAINTY, value=round(100 * probability, 4), unit=PERCENT)]
+    name = probability_code(subject.finding, subject.role)
+    return [Measurement(name=name, value=round(100 * probability, 4), unit=PERCENT)]
 
 
 def _comments(subject: Subject) -> list[str]:
@@ -126,7 +128,7 @@ def _comments(subject: Subject) -> list[str]:
     reason = f" ({record.reason})" if record.reason else ""
     return [
         f"{NOTICE}. Decision support for a radiologist.",
-        f"{record.decision}{reason}: {record.message}",
+        f"{record.decision}{reason}" + (f": {record.message}" if record.message else ""),
     ]
 
 

@@ -20,6 +20,7 @@ from sqlalchemy import (
     update,
 )
 from sqlalchemy.dialects.sqlite import insert
+from sqlalchemy.orm import aliased
 
 from worker.store.pieces import pieces
 from worker.store.tables import Answer, File, Film, Model, Run, Screening
@@ -92,8 +93,11 @@ class Trouble:
 
 def ask_within(
     connection: Connection, wanted: Wanted, screened: Sequence[tuple[int, str]], now: datetime
-) -> None:
-    """Answers are due for these (screening, content), unless they were asked for. One statement."""
+) -> int:
+    """Answers are due for these (screening, content), unless they were asked for. One statement.
+
+    Gives how many are new.
+    """
     rows = [
         {
             "screening_id": screening,
@@ -106,28 +110,41 @@ def ask_within(
         for screening, sha256 in screened
         for kind in wanted.kinds
     ]
-    if rows:
-        connection.execute(insert(Answer).on_conflict_do_nothing(), rows)
+    if not rows:
+        return 0
+    return connection.execute(insert(Answer).on_conflict_do_nothing(), rows).rowcount
 
 
 def ask_for_missing(engine: Engine, kinds: tuple[Kind, ...], now: datetime) -> int:
-    """Ask for answers of all films with DICOM identity that were screened; gives how many new."""
+    """Ask for answers of the newest screening of each film with DICOM identity; gives how many new.
+
+    In pieces with a transaction each, so that screening can write between them.
+    """
     asked = select(Screening.id, Film.sha256, Model.weights_sha256, Model.preprocessing)
     asked = asked.join(Film, Film.id == Screening.film_id)
-    asked = asked.join(Model, Model.id == Screening.model_id).where(_has_identity())
-    with engine.begin() as connection:
-        before = connection.scalar(select(func.count(Answer.id))) or 0
-        for row in connection.execute(asked).all():
-            wanted = Wanted(kinds, model_identity(row.weights_sha256, row.preprocessing))
-            ask_within(connection, wanted, [(row.id, row.sha256)], now)
-        return (connection.scalar(select(func.count(Answer.id))) or 0) - before
+    asked = asked.join(Model, Model.id == Screening.model_id)
+    asked = asked.where(_has_identity(), _is_newest()).order_by(Screening.id).limit(_AT_ONCE)
+    new, last = 0, 0
+    while True:
+        with engine.begin() as connection:
+            rows = connection.execute(asked.where(Screening.id > last)).all()
+            if not rows:
+                return new
+            by_model: dict[str, list[tuple[int, str]]] = {}
+            for row in rows:
+                identity = model_identity(row.weights_sha256, row.preprocessing)
+                by_model.setdefault(identity, []).append((row.id, row.sha256))
+            for identity, screened in by_model.items():
+                new += ask_within(connection, Wanted(kinds, identity), screened, now)
+        last = rows[-1].id
 
 
 def ask_again(engine: Engine, screenings: Iterable[int] | None, now: datetime) -> int:
-    """Answers of these screenings, or all that there are, are to be made again; gives how many."""
-    again = update(Answer).values(
-        state="due", attempts=0, due_at=now, message=None, made_at=None, sent_at=None
-    )
+    """Answers of these screenings, or all that there are, are to be made again; gives how many.
+
+    `made_at` stays: it is of the file that is there until then.
+    """
+    again = update(Answer).values(state="due", attempts=0, due_at=now, message=None, sent_at=None)
     with engine.begin() as connection:
         if screenings is None:
             return connection.execute(again).rowcount
@@ -163,17 +180,23 @@ def count_attempts(engine: Engine, answers: Sequence[Due]) -> None:
         )
 
 
-def settle(engine: Engine, answer_id: int, now: datetime, **values: object) -> None:
-    """Write down what became of an answer: new values of its row; due at `now` unless they say."""
-    settle_all(engine, {answer_id: values}, now)
+def settle(engine: Engine, answer: Due, now: datetime, **values: object) -> None:
+    """Write down what became of an answer: new values of its row; due at `now` unless they say.
+
+    A row that is in another state by now stays: somebody wants the answer made again.
+    """
+    settle_all(engine, answer.state, {answer.id: values}, now)
 
 
-def settle_all(engine: Engine, became: dict[int, dict[str, Any]], now: datetime) -> None:
-    """`settle` of several answers in one transaction."""
+def settle_all(
+    engine: Engine, state: str, became: dict[int, dict[str, Any]], now: datetime
+) -> None:
+    """`settle` of several answers that were in this state, in one transaction."""
+    its = and_(Answer.id == bindparam("its_id"), Answer.state == bindparam("its_state"))
     with engine.begin() as connection:
         for answer_id, values in became.items():
-            settled = update(Answer).where(Answer.id == bindparam("its_id"))
-            connection.execute(settled.values({"due_at": now, **values}), {"its_id": answer_id})
+            settled = update(Answer).where(its).values({"due_at": now, **values})
+            connection.execute(settled, {"its_id": answer_id, "its_state": state})
 
 
 def origin(engine: Engine, screening_id: int) -> Origin:
@@ -233,6 +256,16 @@ def troubles(engine: Engine, limit: int) -> list[Trouble]:
             Trouble(row.file, row.kind, row.message, row.state == "impossible")
             for row in connection.execute(asked)
         ]
+
+
+def _is_newest() -> ColumnElement[bool]:
+    """As the view `latest_results` has it."""
+    newer = aliased(Screening)
+    return (
+        ~select(newer.id)
+        .where(newer.film_id == Screening.film_id, newer.id > Screening.id)
+        .exists()
+    )
 
 
 def _has_identity() -> ColumnElement[bool]:
