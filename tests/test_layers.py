@@ -32,7 +32,8 @@ LAYERS = (
     ("worker.aside",),
     ("worker.restore",),
     ("worker.daemon", "worker.backfill", "worker.classify", "worker.evaluate", "worker.train"),
-    ("worker.doctor", "worker.web", "worker.interop"),
+    ("worker.web", "worker.interop"),
+    ("worker.doctor",),
     ("worker.cli",),
     ("worker.__main__",),
 )

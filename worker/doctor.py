@@ -47,12 +47,14 @@ def examine(config: Config) -> Iterator[Finding]:
     yield from _guarded("device and model", lambda: _model(config))
     yield from _guarded("threshold", lambda: _threshold(config))
     yield from _guarded("patients", lambda: _patients(config))
+    yield from _dicom(config)
     there = [folder for folder in config.site.folders if folder.is_dir()]
     if there and len(there) < len(config.site.folders):
         yield from _guarded("site", lambda: Finding("site", str(config.require_site().root)))
     elif there:
         yield from _site(config)
         yield from _guarded("database", lambda: _database(config))
+        yield from _guarded("key of patients", lambda: _lost_key(config))
     else:
         yield Finding("site", f"none at {config.root}", mend="make one with 'screen init DIR'")
 
@@ -176,6 +178,28 @@ def _patients(config: Config) -> Finding:
     return Finding("patients", f"{kept} ([dicom] identity = {config.dicom.identity!r}){state}")
 
 
+def _dicom(config: Config) -> Iterator[Finding]:
+    """Other nodes: who may send films, where answers go, and what proves who is who."""
+    from worker.interop.nodes import Peers, node
+    from worker.interop.tls import client_tls, server_tls
+
+    def tls() -> Finding:
+        there = [context(config) for context in (server_tls, client_tls)]
+        return Finding("DICOM TLS", "certificate, key and CA fit" if all(there) else "none")
+
+    def peers() -> Finding:
+        count = len(Peers(config.dicom.peers))
+        return Finding("DICOM peers", f"{count} may send films" if count else "nobody may send")
+
+    def target() -> Finding:
+        to = config.dicom.send_to
+        return Finding("DICOM answers", f"go to {node(to).title}" if to else "are not sent")
+
+    yield from _guarded("DICOM peers", peers)
+    yield from _guarded("DICOM answers", target)
+    yield from _guarded("DICOM TLS", tls)
+
+
 def _site(config: Config) -> Iterator[Finding]:
     for name in ("inbox", "work", "done", "failed", "reports"):
         folder = getattr(config.site, name)
@@ -225,11 +249,27 @@ def _database(config: Config) -> Finding:
     )
 
 
-def _guarded(what: str, look: Callable[[], Finding]) -> Iterator[Finding]:
-    """A look that may fail: its error is the finding."""
+def _lost_key(config: Config) -> Finding | None:
+    """The key of patients where it ought to be there and is not."""
+    from worker.identity import KEY_LOST, is_key_there
+    from worker.site import read_site
+    from worker.store.previous import has_patients
+
+    if config.dicom.identity == "off" or is_key_there(config.dicom.identity_key_file):
+        return None
+    with read_site(config) as engine:
+        lost = has_patients(engine)
+    mend = f"restore {config.dicom.identity_key_file} from its backup"
+    return Finding("key of patients", KEY_LOST, ok=False, mend=mend) if lost else None
+
+
+def _guarded(what: str, look: Callable[[], Finding | None]) -> Iterator[Finding]:
+    """A look that may fail: its error is the finding. `None`: nothing is to be said."""
     from models.errors import ModelError
 
     try:
-        yield look()
+        found = look()
     except (ScreenError, ModelError) as error:
-        yield Finding(what, "not usable", ok=False, mend=str(error))
+        found = Finding(what, "not usable", ok=False, mend=str(error))
+    if found is not None:
+        yield found

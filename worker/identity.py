@@ -70,9 +70,20 @@ def shown(tags: Tags, identity: Identity) -> Tags:
     return replace(tags, **dict.fromkeys(hidden[identity]))
 
 
+KEY_LOST = (
+    "the key of patients is missing though the database has films of patients: with a new one, "
+    "films of before and after are not known to be of one patient"
+)
+
+
+def is_key_there(file: Path) -> bool:
+    """Whether the site has its key; raises ConfigError as reading it does."""
+    return _read_key(file) is not None
+
+
 def key_state(file: Path) -> str:
     """What `screen doctor` says of the key; raises ConfigError as reading it does."""
-    return "its key is there" if _read_key(file) else "its key is made when films are screened"
+    return "its key is there" if is_key_there(file) else "its key is made when films are screened"
 
 
 def _site_key(file: Path) -> bytes:

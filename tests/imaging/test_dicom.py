@@ -473,6 +473,14 @@ def test_of_a_patient_is_read_what_was_asked_for(dicom, identity, patient):
     assert decode(dicom(), identity=identity).patient == Patient()
 
 
+@pytest.mark.parametrize("wrong", [["0815", "0816"], "08\x1b15", "0815" * 17], ids=repr)
+def test_an_id_that_is_not_one_whole_id_is_none(dicom, wrong):
+    with pydicom.config.disable_value_validation():
+        film = dicom(**WHO | {"PatientID": wrong})
+    for identity in ("pseudonym", "clear"):
+        assert decode(film, identity=identity).patient.patient_id is None
+
+
 def test_a_name_that_means_harm_is_one_short_printable_line(dicom):
     film = dicom(
         PatientName="\u202eDoe\x1b[31m^Ja\x00ne" + "x" * 500, SpecificCharacterSet="ISO_IR 192"

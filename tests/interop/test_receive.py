@@ -24,7 +24,7 @@ from tests.interop.peers import (
     uid_of,
     wait_until,
 )
-from worker.errors import ConfigError, ShareGone
+from worker.errors import ConfigError, ShareGone, StoreError
 from worker.intake.deliver import Parcel
 from worker.interop import association as guarded
 from worker.interop.contexts import MAX_PDU, MOST_PDU, film_syntaxes
@@ -224,6 +224,26 @@ def test_a_share_that_is_gone_is_out_of_resources(listening, caller, inbox):
     gone.append(True)
     assert peer.send_c_store(dataset()).Status == 0xA700
     assert inbox() == []
+
+
+@pytest.mark.parametrize("trouble", [ShareGone, StoreError])
+def test_what_keeps_a_film_out_is_logged_with_its_slug(trouble, listening, caller, inbox, caplog):
+    gone = []
+
+    def check():
+        if gone:
+            raise trouble("at /secret/place")
+
+    receiver = listening(check=check)
+    peer = caller(receiver)
+    gone.append(True)
+    assert peer.send_c_store(dataset()).Status == 0xA700
+    assert inbox() == []
+    (refused,) = [r for r in caplog.records if r.getMessage() == "a film was refused"]
+    assert refused.slug == trouble.slug
+    gone.clear()
+    assert peer.send_c_store(dataset()).Status == 0
+    assert receiver.films == 1
 
 
 def test_an_inbox_that_is_no_more_is_out_of_resources(listening, caller, tmp_path):

@@ -1,11 +1,15 @@
 """Answers go out once, under their own UID, and wait for as long as the node takes none."""
 
+import errno
+import io
 import logging
+import os
 import ssl
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from pynetdicom import AE, evt
+from pydicom import dcmread
+from pynetdicom import AE, dimse_messages, evt
 from sqlalchemy import select
 
 from tests.interop.peers import SR, dataset, free_port, wait_until
@@ -191,8 +195,96 @@ def test_a_file_that_is_not_what_the_outbox_says_is_never_sent(damage, config, o
     done = send_due(config, engine)
     assert (done.sent, done.failed) == (1, 1)
     assert pacs.got == uids[1:]
-    expected = "another SOP instance" if damage == "other" else "gone or cannot be read"
-    assert expected in state_of(engine)[0][2]
+    expected = {
+        "gone": ("due", 0, None),
+        "text": ("made", 1, "its file cannot be read"),
+        "other": ("made", 1, "its file holds another SOP instance"),
+    }
+    assert state_of(engine)[0] == expected[damage]
+
+
+def folder_instead(file):
+    file.unlink()
+    file.mkdir()
+
+
+def without_uid(file):
+    ds = dcmread(file)
+    del ds.file_meta.MediaStorageSOPInstanceUID
+    ds.save_as(file)
+
+
+@pytest.mark.parametrize(
+    ("damage", "why"),
+    [
+        (lambda file: file.unlink(), "FileNotFoundError"),
+        (folder_instead, "IsADirectoryError"),
+        (lambda file: file.write_text("no DICOM"), "InvalidDicomError"),
+        (without_uid, "AttributeError"),
+    ],
+)
+def test_a_file_that_goes_bad_on_its_way_does_not_hold_up_the_others(
+    damage, why, config, outbox, pacs
+):
+    engine, uids = outbox(config, 3)
+    file = config.dicom.answers / answers_in(engine)[1].file
+
+    def while_the_first_is_sent(_event):
+        if len(pacs.got) == 1:
+            damage(file)
+        return 0x0000
+
+    pacs.status = while_the_first_is_sent
+    done = send_due(config, engine)
+    assert (done.sent, done.failed) == (2, 1)
+    assert pacs.got == [uids[0], uids[2]]
+    state = ("made", 1, f"its file cannot be read or sent ({why})")
+    assert state_of(engine) == [("sent", 0, None), state, ("sent", 0, None)]
+    assert send_due(config, engine).failed == 0  # it is not due: it waits
+
+
+def test_a_disk_that_fails_in_the_middle_of_a_file_does_not_hold_up_the_others(
+    config, outbox, pacs, monkeypatch
+):
+    engine, uids = outbox(config, 3)
+    damaged = config.dicom.answers / answers_in(engine)[1].file
+
+    class Bad(io.BytesIO):
+        def read(self, *_):
+            raise OSError(errno.EIO, "bad sector")
+
+    def opened(path, mode):
+        return Bad(damaged.read_bytes()) if path == damaged else path.open(mode)
+
+    monkeypatch.setattr(dimse_messages, "open", opened, raising=False)
+    done = send_due(config, engine)
+    assert (done.sent, done.failed) == (2, 1)
+    assert pacs.got == [uids[0], uids[2]]
+    assert state_of(engine)[1] == ("made", 1, "its file cannot be read or sent (OSError)")
+
+
+def test_a_node_that_is_not_there_is_called_once_in_a_round(config, outbox, pacs, monkeypatch):
+    monkeypatch.setattr("worker.interop.send._BATCH", 1)
+    pacs.stop()
+    engine, _ = outbox(config, 3)
+    assert send_due(config, engine).failed == 1
+    pacs.start()
+    assert send_due(config, engine).sent == 2
+
+
+def test_the_outbox_is_for_the_site_alone_whatever_the_umask_is(configured, outbox, pacs):
+    send_to = f'send_to = "PACS@127.0.0.1:{pacs.port}"\n'
+    config = configured(f'{send_to}answers = "out/answers"\n')
+    engine, _ = outbox(config, 0)
+    before = os.umask(0o022)
+    try:
+        send_due(config, engine)
+    finally:
+        os.umask(before)
+    answers = config.dicom.answers
+    modes = [path.stat().st_mode & 0o7777 for path in (answers.parent, answers)]
+    assert modes == [int(config.site.dir_mode, 8)] * 2
+    assert (answers / ".sending").stat().st_mode & 0o777 == 0o600
 
 
 def test_a_death_before_the_mark_sends_the_same_instance_again(config, outbox, pacs, monkeypatch):

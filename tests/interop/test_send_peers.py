@@ -10,6 +10,8 @@ import pytest
 
 from tests.conftest import screen_environment
 from tests.interop.peers import Process, answers, free_port, uid_of, wait_until
+from tests.interop.workshop import FILM, film
+from tests.security.conftest import real_site
 from worker.interop.send import send_due
 from worker.store.unsent import unsent
 
@@ -39,6 +41,28 @@ def test_storescp_gets_each_answer(node, outbox, started, tmp_path):
     started(Storescp, tmp_path / "pacs", port)
     assert send_due(config, engine).sent == 5
     assert sorted(map(uid_of, (tmp_path / "pacs").iterdir())) == sorted(uids)
+
+
+@pytest.mark.usefixtures("dcmtk")
+def test_watch_once_and_backfill_send_once_at_their_end(tmp_path, tiny_model, screen, started):
+    config, port = real_site(tmp_path / "site", tiny_model), free_port()
+    with (config.root / "config.toml").open("a") as file:
+        file.write(f"[dicom]\nresults = ['sr']\nsend_to = 'PACS@127.0.0.1:{port}'\n")
+    (config.site.inbox / "1.dcm").write_bytes(film())
+    watched = screen("watch", "--once", cwd=config.root)
+    assert watched.returncode == 0, watched.stderr
+    assert "screen: 1 answers wait to be sent: 'screen send'" in watched.stderr
+    pacs, archive = tmp_path / "pacs", tmp_path / "archive"
+    started(Storescp, pacs, port)
+    archive.mkdir()
+    (archive / "2.dcm").write_bytes(film(SOPInstanceUID=f"{FILM}.2"))
+    filled = screen("backfill", archive, cwd=config.root)
+    assert filled.returncode == 0, filled.stderr
+    assert len(list(pacs.iterdir())) == 1
+    assert "screen: 1 answers wait" in filled.stderr  # the first, after its attempt
+    (config.site.inbox / "3.dcm").write_bytes(film(SOPInstanceUID=f"{FILM}.3"))
+    assert screen("watch", "--once", cwd=config.root).returncode == 0
+    assert len(list(pacs.iterdir())) >= 2
 
 
 @pytest.mark.usefixtures("dcmtk")

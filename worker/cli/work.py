@@ -3,7 +3,7 @@
 import logging
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager, nullcontext
 from datetime import UTC, datetime
 from pathlib import Path
@@ -87,6 +87,36 @@ def _sending(engine: "Engine", config: "Config") -> Iterator[None]:
         stop()
 
 
+def _screener(config: "Config", engine: "Engine") -> "Screener":
+    """The site's screener; says so first when it is about to make another key of patients."""
+    from worker.identity import KEY_LOST, is_key_there
+    from worker.screening import Screener
+    from worker.store.previous import has_patients
+
+    is_needed = config.dicom.identity != "off"
+    if is_needed and not is_key_there(config.dicom.identity_key_file) and has_patients(engine):
+        log.error(KEY_LOST)
+    return Screener(config, keep_patients=True)
+
+
+def _send_once(
+    engine: "Engine", config: "Config", stopped: Callable[[], bool] = lambda: False
+) -> int:
+    """Send what is due, if this site has a node for it; gives how many answers still wait."""
+    if not config.dicom.send_to:
+        return 0
+    from worker.interop.send import try_to_send
+    from worker.store.unsent import unsent
+
+    try_to_send(config, engine, stopped)
+    return sum(count for _, count in unsent(engine))
+
+
+def _say_unsent(count: int) -> None:
+    if count:
+        click.echo(f"screen: {count} answers wait to be sent: 'screen send'", err=True)
+
+
 @click.command()
 @click.option("--once", is_flag=True, help="Work off the inbox and end.")
 @config_option
@@ -107,7 +137,6 @@ def watch(once: bool, config_file: Path | None) -> None:
     from worker.interop.answering import answer_all, answering
     from worker.marks import require_this_site
     from worker.pipeline import Pipeline
-    from worker.screening import Screener
     from worker.shelves import Shelves
     from worker.site import hold_site
     from worker.store.counts import counts_by_decision
@@ -116,7 +145,7 @@ def watch(once: bool, config_file: Path | None) -> None:
     with (
         stoppable(lambda: _SAME_AGAIN),
         hold_site(config) as engine,
-        closing(Screener(config, keep_patients=True)) as screener,
+        closing(_screener(config, engine)) as screener,
         _run(engine, config, screener, "watch", "inbox") as (run_id, model_id),
         bar("", _there(config, engine) if once else 0, "film") if once else nullcontext() as shown,
     ):
@@ -161,11 +190,13 @@ def watch(once: bool, config_file: Path | None) -> None:
             return
         look = daemon.drain()
         answer_all(engine, config, check)
+        waiting = _send_once(engine, config, lambda: daemon.stopped)
         failed = counts_by_decision(engine, run_id)["failed"]
     left = {"still incomplete": look.incomplete, "cannot be moved, check rights": look.untakable}
     for why, paths in left.items():
         for path in paths:
             click.echo(f"screen: left in the inbox, {why}: {str(path)!r}", err=True)
+    _say_unsent(waiting)
     if signal.SIGINT in caught:
         raise Stopped(_SAME_AGAIN)
     if daemon.stopped:
@@ -219,7 +250,6 @@ def backfill(
     from worker.pipeline import Pipeline
     from worker.recovery import tidy
     from worker.report.site import INDEX, settle_pages
-    from worker.screening import Screener
     from worker.site import hold_site
     from worker.store.failures import standing_failures
 
@@ -243,7 +273,7 @@ def backfill(
     with (
         stoppable(stopped),
         hold_site(config) as engine,
-        closing(Screener(config, keep_patients=True)) as screener,
+        closing(_screener(config, engine)) as screener,
         _run(engine, config, screener, "backfill", ", ".join(map(display_name, paths))) as (
             run_id,
             model_id,
@@ -272,10 +302,12 @@ def backfill(
         )
         settle_pages(config.site, engine)
         answer_all(engine, config, check)
+        waiting = _send_once(engine, config)
         sources = [display_name(path.resolve()) for path in paths]
         failed = standing_failures(engine, sources, model_id)
     click.echo(tally)
     click.echo(f"report: {config.site.reports / INDEX}")
+    _say_unsent(waiting)
     if failed:
         _say_failed(failed)
     if failed or unlisted.folders:

@@ -106,12 +106,15 @@ def read_patient(ds: Dataset, identity: Identity) -> Patient:
     """Who the patient is, as far as the site wants to know: for a pseudonym only the ID.
 
     What stands in characters that nobody named is left out. An ID whose issuer is left out is no
-    ID: it would be taken for that of another issuer's patient.
+    ID: it would be taken for that of another issuer's patient. Nor is one that is not one LO
+    (PS3.5 6.2): cut short it may be somebody else's.
     """
     if identity == "off":
         return Patient()
     issuer = _told(ds, "IssuerOfPatientID")
     patient_id = _told(ds, "PatientID") if issuer is not None else None
+    if patient_id and str(ds.get("PatientID")).strip(" \0") != patient_id:
+        patient_id = None  # several values, control characters, or longer than 64
     known = Patient(patient_id or None, issuer or None)
     if identity == "pseudonym":
         return known

@@ -33,6 +33,10 @@ class NoAnswer(Exception):
     """The association ended before the node said what became of an object."""
 
 
+class Unsendable(Exception):
+    """The file cannot be read to its end; the association was aborted."""
+
+
 @dataclass(frozen=True)
 class Status:
     """A node's answer to a C-STORE request; `words` are empty for plain success."""
@@ -86,13 +90,18 @@ class Call:
         self._association = association
         return self
 
+    @property
+    def reached(self) -> bool:
+        """Whether the node took the association."""
+        return self._association is not None
+
     def __exit__(self, *_: object) -> None:
         """Release the association, if it is still there."""
         if self._association and self._association.is_established:
             self._association.release()
 
     def store(self, file: Path, sop_class: UID, syntax: UID) -> Status:
-        """Send one file as it is. Raises NoAnswer."""
+        """Send one file as it is. Raises NoAnswer, or Unsendable with the reason in words."""
         association = self._association
         assert association is not None
         accepted = {
@@ -104,6 +113,9 @@ class Call:
             answer = association.send_c_store(file)
         except RuntimeError as error:
             raise NoAnswer("the association ended before it") from error
+        except Exception as error:  # of the disk, or whatever pydicom meets in the file
+            association.abort()  # half of the object may be out already
+            raise Unsendable(f"its file cannot be read or sent ({type(error).__name__})") from error
         if "Status" not in answer:
             raise NoAnswer("the association ended before the node answered")
         return _status(int(answer.Status))

@@ -21,7 +21,7 @@ from pynetdicom.dimse_messages import C_STORE_RQ, DIMSEMessage
 from pynetdicom.dsutils import create_file_meta, encode_file_meta
 from pynetdicom.pdu_primitives import P_DATA
 
-from worker.errors import ShareGone
+from worker.errors import ShareGone, StoreError
 from worker.intake.deliver import Parcel
 from worker.interop.contexts import IMPLEMENTATION_UID, IMPLEMENTATION_VERSION, MOST_COMMAND
 
@@ -34,7 +34,7 @@ CANNOT_UNDERSTAND = 0xC000
 STATUSES = {
     SUCCESS: "the film lies in the inbox, whole and synced",
     OUT_OF_RESOURCES: "nothing was kept: the disk is full, the share is gone or does not take "
-    "it, or the object is larger than `[decode] max_file_mb`",
+    "it, the database cannot be read, or the object is larger than `[decode] max_file_mb`",
     OTHER_CLASS: "nothing was kept: the request names another SOP class than its context",
     CANNOT_UNDERSTAND: "nothing was kept: the request has no data set",
 }
@@ -46,7 +46,8 @@ _END = "Evt19"  # an invalid PDU: pynetdicom aborts the association (PS3.8 9.2.3
 class Place:
     """Where films go: the inbox, the mode of their files, the most bytes that one may have.
 
-    `check` raises ShareGone when the inbox is not the one that was marked.
+    `check` raises ShareGone when the inbox is not the one that was marked, StoreError when the
+    database cannot say.
     """
 
     inbox: Path
@@ -108,13 +109,14 @@ class Incoming(BytesIO):
 
     @contextmanager
     def _noting_trouble(self) -> Iterator[None]:
-        """What disk and share refuse becomes the status: nothing is kept, the rest is read on."""
+        """What is refused becomes the status: nothing is kept, the rest is read on."""
         try:
             yield
-        except (OSError, ShareGone) as error:
+        except (OSError, ShareGone, StoreError) as error:
             self.drop()
             self._trouble = OUT_OF_RESOURCES
-            log.error("a film was refused", extra={"errno": getattr(error, "errno", None)})
+            slug, number = getattr(error, "slug", None), getattr(error, "errno", None)
+            log.error("a film was refused", extra={"slug": slug, "errno": number})
 
 
 class Messages(DIMSEServiceProvider):

@@ -7,6 +7,7 @@ answer goes out again under the same SOP instance UID, which for a PACS is the s
 
 import fcntl
 import logging
+import os
 import threading
 from collections import deque
 from collections.abc import Callable, Collection, Iterator, Sequence
@@ -19,11 +20,13 @@ from pydicom import dcmread
 from pydicom.uid import UID
 from sqlalchemy import Engine
 
-from worker.config import Config
-from worker.interop.call import Call, NoAnswer, NotThere
+from worker.config import Config, Site
+from worker.errors import ConfigError
+from worker.interop.call import Call, NoAnswer, NotThere, Unsendable
 from worker.interop.nodes import node
 from worker.interop.tls import client_tls
 from worker.patience import TROUBLES, cause
+from worker.report.site import make_folder
 from worker.store.answers import Due, due, settle
 
 log = logging.getLogger(__name__)
@@ -55,7 +58,11 @@ class _Letter:
 
 
 class Unfit(Exception):
-    """The file of an answer is gone, or not the object that the outbox says it is."""
+    """The file of an answer is not the object that the outbox says it is, or cannot be read."""
+
+
+class Gone(Exception):
+    """The file of an answer is not there."""
 
 
 def _now() -> datetime:
@@ -72,12 +79,13 @@ def send_due(
 ) -> Round:
     """Send what is due now, or what will be `until` then; every answer is tried once.
 
-    One association carries a hundred answers. Only one process of a site sends at a time: a second
-    waits here. Raises ConfigError, StoreError, OSError.
+    One association carries a hundred answers; a node that takes none ends the round. An answer
+    whose file is gone is due to be made again. Only one process of a site sends at a time: a
+    second waits here. Raises ConfigError, StoreError, OSError.
     """
     target, tls = node(config.dicom.send_to), client_tls(config)
     arrived: dict[int, bool] = {}  # by the number of each answer that was tried
-    with _alone(config.dicom.answers):
+    with _alone(config.site, config.dicom.answers):
         limit = until or clock()
         while not stopped() and (batch := _next(engine, limit, arrived.keys())):
             letters = []
@@ -86,12 +94,29 @@ def send_due(
                     letters.append(_letter(config.dicom.answers, answer))
                 except Unfit as error:
                     arrived[answer.id] = _postpone(engine, answer, str(error), clock())
+                except Gone:
+                    arrived[answer.id] = _make_again(engine, answer, clock())
             contexts = [(letter.sop_class, letter.syntax) for letter in letters]
             call = Call(target, config.dicom.ae_title, tls, contexts)
-            arrived |= _send(call, engine, letters, stopped, clock) if letters else {}
+            if letters:
+                arrived |= _send(call, engine, letters, stopped, clock)
+                if not call.reached:
+                    break
     if arrived:
         log.info("answers sent", extra={"count": sum(arrived.values())})
     return Round(sum(arrived.values()), len(arrived) - sum(arrived.values()))
+
+
+def try_to_send(config: Config, engine: Engine, stopped: Callable[[], bool]) -> None:
+    """Send what is due, each answer once; what is in the way is only logged."""
+    try:
+        send_due(config, engine, stopped=stopped)
+    except TROUBLES as error:
+        log.error("sending paused: %s", cause(error))
+    except ConfigError as error:
+        log.error("sending paused", extra={"slug": error.slug})
+    except Exception:
+        log.exception("sending failed")  # and is tried again: nothing was marked
 
 
 def start_sender(config: Config, engine: Engine) -> Callable[[], None]:
@@ -106,12 +131,7 @@ def start_sender(config: Config, engine: Engine) -> Callable[[], None]:
 
     def work() -> None:
         while not ending.wait(_LOOK_S):
-            try:
-                send_due(config, engine, stopped=ending.is_set)
-            except TROUBLES as error:
-                log.error("sending paused: %s", cause(error))
-            except Exception:
-                log.exception("sending failed")  # and is tried again: nothing was marked
+            try_to_send(config, engine, ending.is_set)
 
     thread = threading.Thread(target=work, name="sender", daemon=True)
     thread.start()
@@ -130,15 +150,17 @@ def _next(engine: Engine, limit: datetime, tried: Collection[int]) -> list[Due]:
 
 
 def _letter(folder: Path, answer: Due) -> _Letter:
-    """Look at the file: it must be the instance of the outbox. Raises Unfit."""
+    """Look at the file: it must be the instance of the outbox. Raises Unfit, Gone."""
     file = folder / (answer.file or "")
     try:
         ds = dcmread(file, stop_before_pixels=True, specific_tags=["SOPClassUID", "SOPInstanceUID"])
         meta = ds.file_meta
         sop_class, syntax = meta.MediaStorageSOPClassUID, meta.TransferSyntaxUID
         instances = {ds.get("SOPInstanceUID"), meta.MediaStorageSOPInstanceUID}
+    except FileNotFoundError as error:
+        raise Gone from error
     except Exception as error:  # pydicom raises what it likes; no file holds up the others
-        raise Unfit("its file is gone or cannot be read") from error
+        raise Unfit("its file cannot be read") from error
     if instances != {answer.sop_instance_uid} or ds.get("SOPClassUID") != sop_class:
         raise Unfit("its file holds another SOP instance")
     return _Letter(answer, file, sop_class, syntax)
@@ -165,7 +187,7 @@ def _send(
     except NotThere as error:
         for letter in waiting:
             arrived[letter.answer.id] = _postpone(engine, letter.answer, str(error), clock())
-    except NoAnswer as error:
+    except (NoAnswer, Unsendable) as error:  # the others go over another association
         answer = waiting[0].answer
         arrived[answer.id] = _postpone(engine, answer, str(error), clock())
     return arrived
@@ -174,6 +196,13 @@ def _send(
 def _mark_sent(engine: Engine, answer: Due, words: str, now: datetime) -> bool:
     settle(engine, answer, now, state="sent", sent_at=now, message=words or None)
     return True
+
+
+def _make_again(engine: Engine, answer: Due, now: datetime) -> bool:
+    """A restored database knows answers whose files are no more; they get the same UID again."""
+    values = {"state": "due", "file": None, "attempts": 0, "message": None, "made_at": None}
+    settle(engine, answer, now, **values)
+    return False
 
 
 def _postpone(engine: Engine, answer: Due, words: str, now: datetime) -> bool:
@@ -185,9 +214,12 @@ def _postpone(engine: Engine, answer: Due, words: str, now: datetime) -> bool:
 
 
 @contextmanager
-def _alone(folder: Path) -> Iterator[None]:
+def _alone(site: Site, folder: Path) -> Iterator[None]:
     """Hold the outbox: two senders would send what the other just did. Raises OSError."""
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / _LOCK).open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
+    make_folder(site, folder)
+    descriptor = os.open(folder / _LOCK, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
         yield
+    finally:
+        os.close(descriptor)

@@ -114,9 +114,13 @@ def make_folders(site: Site) -> None:
 
 
 def make_folder(site: Site, folder: Path) -> None:
-    """Make a folder, unless it is there, with the site's mode whatever the umask is."""
+    """Make a folder and those above it, unless they are there, with the site's mode.
+
+    The umask changes nothing of it. Another process may make the same folder meanwhile.
+    """
     if not folder.is_dir():
-        folder.mkdir(mode=0o700)
+        make_folder(site, folder.parent)
+        folder.mkdir(mode=0o700, exist_ok=True)
         folder.chmod(int(site.dir_mode, 8))
         sync_folder(folder.parent)
 

@@ -32,6 +32,13 @@ class PreviousFilm:
         return self.study_date or f"{self.screened_at:%Y-%m-%d}"
 
 
+def has_patients(engine: Engine) -> bool:
+    """Whether any film is known to be of some patient."""
+    asked = select(Film.id).where(Film.patient_key.is_not(None)).limit(1)
+    with engine.connect() as connection:
+        return connection.scalar(asked) is not None
+
+
 def previous_films(
     engine: Engine, patient_key: str | None, sha256: str | None, before: int | None = None
 ) -> tuple[PreviousFilm, ...]:
