@@ -127,6 +127,15 @@ def test_only_the_store_knows_more_of_sqlalchemy_than_the_type_of_an_engine(path
     assert used <= {("sqlalchemy", "Engine")}
 
 
+def test_the_worker_itself_does_not_load_the_parser_of_films():
+    """Bytes of films are parsed in the decoder children; the parent need not even know how."""
+    code = "import sys, worker.imaging.sandbox; print('pydicom' in sys.modules)"
+    found = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    assert found.stdout.strip() == "False"
+
+
 @pytest.mark.parametrize(
     "module",
     [

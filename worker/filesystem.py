@@ -13,7 +13,7 @@ from io import BufferedReader
 from pathlib import Path
 from typing import IO
 
-from worker.errors import LostFile, TooLarge, UnreadableFile
+from worker.errors import ConfigError, LostFile, TooLarge, UnreadableFile
 from worker.failpoints import reach
 
 _NETWORK = frozenset(
@@ -162,6 +162,23 @@ def _sync_files(paths: Sequence[Path]) -> None:
         return
     with ThreadPoolExecutor(_SYNCS_AT_ONCE) as pool:
         list(pool.map(lambda path: _sync(path, os.O_NOFOLLOW), paths))
+
+
+def read_secret(file: Path, what: str) -> str | None:
+    """What stands in a file that only its owner may read, without blanks around; `None` if absent.
+
+    Raises ConfigError when it cannot be read, or when others may read it.
+    """
+    try:
+        text = file.read_text(encoding="utf-8").strip()
+        mode = stat.S_IMODE(file.stat().st_mode)
+    except FileNotFoundError:
+        return None
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"cannot read {what} in {file}: {error}") from error
+    if mode & 0o077:
+        raise ConfigError(f"{file} may be read by others: chmod 600 {file}")
+    return text
 
 
 def remove_temporary(folder: Path) -> None:

@@ -21,6 +21,7 @@ log = logging.getLogger(__name__)
 _LENGTH = 1024  # bytes
 _LONGEST_CAUSE = 200  # characters: the rest of the JSON takes less than 500 bytes
 _WRITE_EVERY_S = 1.0
+HANGS_AFTER_S = 120.0  # without a sign of life
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 _SUFFIX = ".worker"
 
@@ -182,6 +183,13 @@ def _read_whole(path: Path) -> bytes:
             break
         before = again
     return before
+
+
+def health_of(
+    database: Path, now_s: float, max_age_s: float = HANGS_AFTER_S, *, strict: bool = False
+) -> Health:
+    """How the worker of this database is; see `judge`."""
+    return judge(read_pulse(pulse_file(database)), now_s, max_age_s, strict=strict)
 
 
 def judge(pulse: Pulse | None, now_s: float, max_age_s: float, *, strict: bool = False) -> Health:

@@ -4,14 +4,13 @@ import hmac
 import json
 import re
 import secrets
-import stat
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
 from worker.config import Dicom
 from worker.errors import ConfigError
-from worker.filesystem import move_new, sync_folder, write_atomic
+from worker.filesystem import move_new, read_secret, sync_folder, write_atomic
 from worker.records import IDENTIFYING, Identity, Patient, PreparedFilm, Tags
 
 _KEY_BYTES = 32
@@ -109,15 +108,9 @@ def _site_key(file: Path) -> bytes:
 
 def _read_key(file: Path) -> bytes | None:
     """The key in a file, `None` if there is none. Raises ConfigError for one that is no key."""
-    try:
-        text = file.read_text(encoding="ascii").strip()
-        mode = stat.S_IMODE(file.stat().st_mode)
-    except FileNotFoundError:
+    text = read_secret(file, "the key of patients")
+    if text is None:
         return None
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"cannot read the key of patients in {file}: {error}") from error
-    if mode & 0o077:
-        raise ConfigError(f"{file} may be read by others: chmod 600 {file}")
     if not re.fullmatch(f"[0-9a-f]{{{2 * _KEY_BYTES}}}", text):
         raise ConfigError(
             f"{file} is no key of {2 * _KEY_BYTES} hexadecimal digits: restore it from a backup; "

@@ -12,8 +12,9 @@ from PIL import Image
 
 from models.cards import Calibration, FindingCode
 from tests.interop import workshop
-from worker.imaging.attributes import PATIENT_AND_STUDY, attributes_of
+from worker.imaging.attributes import PATIENT_AND_STUDY
 from worker.imaging.decode import decode
+from worker.imaging.header import attributes_of
 from worker.imaging.limits import DecodeLimits
 from worker.imaging.prepare import display_levels, encode_picture
 from worker.interop.errors import Impossible

@@ -8,8 +8,8 @@ import pytest
 from tests.interop import workshop
 from worker.errors import NotAFilm
 from worker.imaging import wire
-from worker.imaging.attributes import attributes_of
 from worker.imaging.decode import decode
+from worker.imaging.header import attributes_of
 from worker.imaging.limits import DecodeLimits
 from worker.imaging.sandbox import ANY_SETTINGS, DecoderPool
 

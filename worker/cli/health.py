@@ -10,13 +10,14 @@ import click
 
 from worker.cli import style
 from worker.cli.options import chosen_config, config_option
+from worker.heartbeat import HANGS_AFTER_S, health_of
 
 
 @click.command()
 @click.option(
     "--max-age",
     type=click.FloatRange(min=1),
-    default=120.0,
+    default=HANGS_AFTER_S,
     show_default=True,
     help="Seconds without a sign of life after which the worker hangs.",
 )
@@ -34,11 +35,8 @@ def health(max_age: float, strict: bool, as_json: bool, config_file: Path | None
       screen health
       screen health --max-age 300 --strict --json
     """
-    from worker.heartbeat import judge, pulse_file, read_pulse
-
     config = chosen_config(config_file)
-    pulse = read_pulse(pulse_file(config.database.file))
-    found = judge(pulse, time.monotonic(), max_age, strict=strict)
+    found = health_of(config.database.file, time.monotonic(), max_age, strict=strict)
     if as_json:
         click.echo(json.dumps(asdict(found)))
     else:

@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     from worker.config import Config
 
 _RUNS_SHOWN = 5
-_HANGS_AFTER_S = 120.0
 
 
 @click.command()
@@ -39,16 +38,15 @@ def status(config_file: Path | None) -> None:
 
 
 def _site(config: "Config") -> Iterator[str]:
-    from worker.heartbeat import judge, pulse_file, read_pulse
+    from worker.heartbeat import health_of
     from worker.intake.scan import survey
     from worker.site import holder
 
     pid = holder(config)
     yield f"site     {config.root}"
     yield f"worker   {f'process {pid}' if pid else style.wait('none is running')}"
-    pulse = read_pulse(pulse_file(config.database.file))
-    if pid and pulse and pulse.pid == pid:
-        found = judge(pulse, time.monotonic(), _HANGS_AFTER_S, strict=True)
+    found = health_of(config.database.file, time.monotonic(), strict=True)
+    if pid and found.pulse and found.pulse.pid == pid:
         yield f"state    {found.words if found.healthy else style.bad(found.words)}"
     there = survey(config.site.inbox)
     left = ", ".join(f"{count} of kind {kind}" for kind, count in sorted(there.left_alone.items()))

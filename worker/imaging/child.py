@@ -25,9 +25,9 @@ from pydicom.charset import python_encoding
 
 from worker.errors import FilmError, TooLarge
 from worker.imaging import handover, prepare, wire
-from worker.imaging.attributes import attributes_of
 from worker.imaging.confine import confine
 from worker.imaging.decode import decode
+from worker.imaging.header import attributes_of
 from worker.imaging.limits import MIB, DecodeLimits, PrepareSettings
 
 _OPEN_FILES = 64

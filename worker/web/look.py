@@ -4,7 +4,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from worker.heartbeat import Health, judge, pulse_file, read_pulse
+from worker.heartbeat import health_of
 from worker.intake.scan import Survey, survey
 from worker.report.environment import render_piece
 from worker.report.results import entries_of, row_of
@@ -14,7 +14,6 @@ from worker.store.browse import newest_results, to_review, unfinished_files
 from worker.store.counts import counts_by_decision
 from worker.store.queries import Result
 from worker.store.runs import latest_card
-from worker.web.metrics import HANGS_AFTER_S
 from worker.web.room import Room
 
 _NEWEST = 8
@@ -50,7 +49,7 @@ class Look:
         in_hand, count = unfinished_files(self._room.reader, _IN_HAND, _IN_HAND_COUNTED)
         return render_piece(
             "live.html",
-            worker=self._worker(),
+            worker=health_of(self._room.config.database.file, time.monotonic()),
             counts=self._counts,
             in_hand=in_hand,
             more_in_hand=count - len(in_hand),
@@ -58,10 +57,6 @@ class Look:
             ended=_entries(newest_results(self._room.reader, _NEWEST)),
             model=None,
         )
-
-    def _worker(self) -> Health:
-        pulse = read_pulse(pulse_file(self._room.config.database.file))
-        return judge(pulse, time.monotonic(), HANGS_AFTER_S)
 
     def _count(self) -> _Counts:
         try:

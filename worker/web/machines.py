@@ -7,9 +7,8 @@ from fastapi import APIRouter, Response
 from prometheus_client import CONTENT_TYPE_LATEST
 from pydantic import BaseModel
 
-from worker.heartbeat import judge, pulse_file, read_pulse
+from worker.heartbeat import health_of
 from worker.store.queries import newest_screening
-from worker.web.metrics import HANGS_AFTER_S
 from worker.web.room import Room
 
 
@@ -41,8 +40,7 @@ def routes(room: Room, *, watch: bool) -> APIRouter:
         """200 while the database answers, and the worker lives if it is the page's own."""
         room.check_database()
         newest_screening(room.reader)  # raises what makes it 503
-        pulse = read_pulse(pulse_file(room.config.database.file))
-        worker = judge(pulse, time.monotonic(), HANGS_AFTER_S)
+        worker = health_of(room.config.database.file, time.monotonic())
         well = worker.healthy or not watch
         response.status_code = 200 if well else 503
         return Health(status="ok" if well else "no-worker", worker=worker.state)

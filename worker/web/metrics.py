@@ -12,10 +12,9 @@ from sqlalchemy import Engine
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from worker.config import Config
-from worker.heartbeat import judge, pulse_file, read_pulse
+from worker.heartbeat import health_of
 from worker.store.counts import counts_by_decision, waiting_files_count
 
-HANGS_AFTER_S = 120.0
 _STATES = ("starting", "idle", "working", "paused", "stopping", "hangs", "gone", "none")
 
 
@@ -90,8 +89,7 @@ class SiteCollector(Collector):
         yield free
 
     def _worker(self) -> Iterator[Metric]:
-        pulse = read_pulse(pulse_file(self._config.database.file))
-        health = judge(pulse, time.monotonic(), HANGS_AFTER_S)
+        health = health_of(self._config.database.file, time.monotonic())
         yield GaugeMetricFamily(
             "screen_worker_healthy", "1 while the worker lives", float(health.healthy)
         )

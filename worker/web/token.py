@@ -3,7 +3,6 @@
 import os
 import re
 import secrets
-import stat
 from collections.abc import Mapping
 from hmac import compare_digest
 from pathlib import Path
@@ -11,7 +10,7 @@ from pathlib import Path
 from itsdangerous import BadSignature, TimestampSigner
 
 from worker.errors import ConfigError, UsageError
-from worker.filesystem import write_atomic
+from worker.filesystem import read_secret, write_atomic
 
 VARIABLE = "SCREEN_TOKEN"
 SESSION_S = 12 * 3600
@@ -25,16 +24,8 @@ def find_token(file: Path, environment: Mapping[str, str] = os.environ) -> str |
     """
     if token := environment.get(VARIABLE, "").strip():
         return _good(token, f"the environment variable {VARIABLE}")
-    try:
-        token = file.read_text(encoding="utf-8").strip()
-        mode = stat.S_IMODE(file.stat().st_mode)
-    except FileNotFoundError:
-        return None
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"cannot read the token in {file}: {error}") from error
-    if mode & 0o077:
-        raise ConfigError(f"{file} may be read by others: chmod 600 {file}")
-    return _good(token, str(file))
+    kept = read_secret(file, "the token")
+    return None if kept is None else _good(kept, str(file))
 
 
 def make_token(file: Path) -> str:
