@@ -56,13 +56,17 @@ def test_nodes_that_cannot_be_read_are_said(line, what, configured, found):
     assert "must be as" in finding.mend
 
 
+def _graver(caplog):
+    return [each.levelno for each in caplog.records if each.levelno > logging.INFO]
+
+
 def test_a_key_that_is_lost_is_said_by_doctor_and_log(configured, found, monkeypatch, caplog):
     config = configured("identity = 'pseudonym'\n")
     engine = open_database(config.database)
     monkeypatch.setattr("worker.screening.Screener", lambda *_, **__: None)
     assert "key of patients" not in found(config)
     _screener(config, engine)
-    assert caplog.records == []
+    assert _graver(caplog) == []
     with closing(sqlite3.connect(config.database.file)) as database, database:
         database.execute(
             "INSERT INTO films (sha256, format, rows, columns, notes, first_seen_at, patient_key) "
@@ -72,7 +76,7 @@ def test_a_key_that_is_lost_is_said_by_doctor_and_log(configured, found, monkeyp
     assert not finding.ok
     assert "from its backup" in finding.mend
     _screener(config, engine)
-    assert [each.levelno for each in caplog.records] == [logging.ERROR]
+    assert _graver(caplog) == [logging.ERROR]
     engine.dispose()
     config.dicom.identity_key_file.write_text("ab" * 32)
     config.dicom.identity_key_file.chmod(0o600)

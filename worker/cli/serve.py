@@ -98,6 +98,7 @@ def _listen(app: "FastAPI", host: str, port: int, proxies: Sequence[str]) -> Non
     try:
         server.run()
     finally:  # a second Ctrl-C leaves out what comes at the end of a server's life
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # and one more would cut this end off, too
         app.state.end()
     if not server.started:
         sys.exit(1)
