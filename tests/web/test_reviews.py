@@ -106,6 +106,7 @@ def test_the_static_pages_show_it(met):
     assert index.stat().st_ino != before[1], "the worklist was written again"
     for path in (page, index):
         assert "<script>alert" not in path.read_text()
+    assert "&lt;script&gt;alert" in page.read_text(), "the note stands on the film's page"
 
 
 def test_a_long_worklist_is_written_too(met, monkeypatch):

@@ -24,7 +24,7 @@ _COMMANDS = {
     "send": "worker.cli.network",
     "query": "worker.cli.query",
     "status": "worker.cli.status",
-    "report": "worker.cli.results",
+    "report": "worker.cli.report",
     "failed": "worker.cli.failed",
     "health": "worker.cli.health",
     "prune": "worker.cli.keep",

@@ -29,6 +29,7 @@ from worker.store import queries
 from worker.store.lists import lists
 from worker.store.mark import keep_pages_safe, pages_safe
 from worker.store.previous import previous_films
+from worker.store.reviews import reviews_of
 from worker.store.runs import RunSummary, latest_card, runs, score_spread
 from worker.store.worklist import (
     has_more_results,
@@ -166,7 +167,7 @@ def view_again(
         return None
     view = stored_view(stored, picture, identity=identity)
     previous = previous_films(engine, view.tags.patient_key, stored.record.sha256, screening_id)
-    return replace(view, previous=previous)
+    return replace(view, previous=previous, reviews=tuple(reviews_of(engine, screening_id)))
 
 
 def stored_view(

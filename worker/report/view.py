@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from models.cards import Population
 from worker.records import Labels, Record, Tags
 from worker.store.previous import PreviousFilm
+from worker.store.reviews import Review
 
 
 @dataclass(frozen=True)
@@ -53,7 +54,8 @@ class FilmView:
     `evidence` is float32 (h, w): the evidence for the positive label in each cell of the model's
     grid, in log-odds; its mean plus a constant of the model is the film's score. `None` when the
     model gave no map. `picture` is the grey JPEG. `page` is the page's path below reports/.
-    `previous` are films with the same patient ID that came before, at sites that keep it.
+    `previous` are films with the same patient ID that came before, at sites that keep it; `reviews`
+    are readers' opinions, newest first.
     """
 
     record: Record
@@ -70,6 +72,7 @@ class FilmView:
     screened_at: datetime
     duplicates: tuple[str, ...] = ()
     previous: tuple[PreviousFilm, ...] = ()
+    reviews: tuple[Review, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,6 @@
 
 import re
 from functools import cache
-from typing import Any
 
 from fastapi import APIRouter, HTTPException
 from fastapi.responses import FileResponse, HTMLResponse, Response
@@ -13,7 +12,6 @@ from worker.report.environment import render_piece
 from worker.report.pages import film_page
 from worker.report.site import PAGES, view_again
 from worker.store.browse import screening_of_page
-from worker.store.reviews import reviews_of
 from worker.web.reviews import reviewer_of
 from worker.web.room import Room
 
@@ -56,12 +54,8 @@ def _film(room: Room, page: str, request: Request) -> str:
         view,
         served=True,
         here="",
-        **_review(room, screening, request),
+        reviewer=reviewer_of(request),
     )
-
-
-def _review(room: Room, screening: int, request: Request) -> dict[str, Any]:
-    return {"reviews": reviews_of(room.reader, screening), "reviewer": reviewer_of(request)}
 
 
 @cache
