@@ -31,7 +31,8 @@ def convert(network: Portable, card: Card, calibration: Films | None) -> Content
 
 def open_runtime(contents: Contents, threads: int) -> "OpenVinoRuntime":
     """Open an IR by OpenVINO, on the CPU, in float32 unless it is quantised."""
-    return OpenVinoRuntime(*contents, threads)
+    xml, weights = contents
+    return OpenVinoRuntime(xml, weights, threads)
 
 
 class OpenVinoRuntime:
