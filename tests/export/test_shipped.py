@@ -42,7 +42,7 @@ def test_every_real_film_gets_the_answer_of_torch(name, written, shipped, real_f
     assert is_alike(parity), parity
     known = expected.guard_score <= shipped.card.guard.threshold
     assert known[:16].all()
-    assert not known[16:].any()  # the guard went along: negatives are refused
+    assert not known[16:].any()  # the guard went along: films on their side are refused
 
 
 @pytest.mark.slow
