@@ -249,7 +249,8 @@ def test_a_site_screens_by_an_exported_file(made, screen, sample_films, tmp_path
     assert {each["status"] for each in found} == {"screened"}
     assert {each["weights_sha256"] for each in found} == {read_card(made["onnx"]).weights.sha256}
     assert all((site / "reports" / each["page"]).is_file() for each in found)
-    assert "ONNX Runtime" in screen("status", cwd=site).stdout + screen("doctor", cwd=site).stdout
+    assert "tiny on cpu, ONNX Runtime" in screen("doctor", cwd=site).stdout
+    assert "exported for  onnx, float32" in screen("models", "list", cwd=site).stdout
 
 
 def test_a_threshold_of_the_original_is_not_taken_over(made, tiny_model):
