@@ -13,6 +13,8 @@ from worker.export.formats import FORMATS
 from worker.export.parity import compare, is_alike
 from worker.export.run import ExportRequest, export
 
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]  # for each model, four conversions
+
 NAMES = ("onnx", "openvino")
 _FILMS = Path(__file__).resolve().parents[1] / "films"
 
@@ -33,7 +35,6 @@ def opened(exported):
     return FORMATS[model.about.format].code.open_runtime(model.contents, 1)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
 def test_every_real_film_gets_the_answer_of_torch(name, written, shipped, real_films, expected):
     found = opened(written[name, False])(real_films)
@@ -45,7 +46,6 @@ def test_every_real_film_gets_the_answer_of_torch(name, written, shipped, real_f
     assert not known[16:].any()  # the guard went along: films on their side are refused
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
 def test_int8_is_a_third_as_large_and_its_guard_decides_alike(
     name, written, shipped, real_films, expected
@@ -64,7 +64,6 @@ def test_int8_is_a_third_as_large_and_its_guard_decides_alike(
     assert parity.probability > 1e-4  # it is int8, and no float32 under another name
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("int8", [False, True])
 @pytest.mark.parametrize("name", NAMES)
 def test_its_card_says_what_it_is_and_where_it_came_from(name, int8, written, shipped):
@@ -81,7 +80,6 @@ def test_its_card_says_what_it_is_and_where_it_came_from(name, int8, written, sh
     assert card.model_dump(include=same) == shipped.card.model_dump(include=same)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("int8", [False, True])
 def test_a_lone_file_still_says_its_thresholds(int8, written, shipped):
     import onnxruntime
@@ -95,7 +93,6 @@ def test_a_lone_file_still_says_its_thresholds(int8, written, shipped):
         assert card["weights"]["sha256"] == shipped.card.weights.sha256
 
 
-@pytest.mark.slow
 def test_a_file_tells_nothing_of_the_machine_that_made_it(written):
     for exported in written.values():
         for path in exported.files:
