@@ -22,6 +22,7 @@ LAYERS = (
     ("worker.intake",),
     ("models",),
     ("worker.inference", "worker.thresholds", "worker.identity"),
+    ("worker.export",),
     ("worker.screening",),
     ("worker.store",),
     ("worker.marks", "worker.patience"),
@@ -98,7 +99,7 @@ def test_imports_are_absolute(path):
 
 
 ALLOWED = {
-    "torch": {"models", "worker.inference", "worker.train"},
+    "torch": {"models", "worker.inference", "worker.export", "worker.train"},
     "torchvision": {"models"},
     "pydicom": {"worker.imaging", "worker.interop"},
     "pynetdicom": {"worker.interop"},
@@ -142,7 +143,17 @@ def test_the_worker_itself_does_not_load_the_parser_of_films():
         "worker.cli.main",
         *(
             f"worker.cli.{n}"
-            for n in ("films", "work", "report", "query", "model", "health", "failed", "network")
+            for n in (
+                "films",
+                "work",
+                "report",
+                "query",
+                "model",
+                "health",
+                "failed",
+                "network",
+                "export",
+            )
         ),
     ],
 )

@@ -64,6 +64,8 @@ def _described(folder: Path, mark: str, config: "Config") -> Iterator[str]:
     yield f"{card.name} {card.version}{mark}"
     yield f"  architecture  {card.architecture}, {card.input.size_px} px"
     yield f"  weights       sha256 {card.weights.sha256}"
+    if card.export:
+        yield f"  exported for  {card.export.format}, {card.export.precision}"
     yield f"  threshold     {_constants(card.decision)}"
     if used.entry:
         yield f"  at this site  {_constants(used.decision)}; {used.decision.chosen_on}"
@@ -86,14 +88,17 @@ def _constants(decision: "DecisionConstants") -> str:
 def verify(names: tuple[str, ...]) -> None:
     """Check weights against their cards and load them; all shipped models unless NAMES are given.
 
+    Of an exported file every file is checked, and none is opened.
+
     \b
     Examples:
       screen models verify
-      screen models verify default path/to/my-model
+      screen models verify default path/to/my-model exports/my-model.onnx
     """
+    from models.exports import load
     from models.names import shipped_names
-    from models.registry import find_model, load_model
+    from models.registry import find_model
 
     for name in names or shipped_names():
-        model = load_model(find_model(name))
+        model = load(find_model(name))
         click.echo(f"{name}: {model.card.name} {model.card.version}, weights are as the card says")
