@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 
-from sqlalchemy import Connection, Engine, Row, delete, insert, select, update
+from sqlalchemy import Connection, Engine, Row, delete, select, update
 from sqlalchemy.orm import Session
 
 from models.cards import Card
@@ -14,6 +14,7 @@ from worker import __version__
 from worker.errors import passing_slugs
 from worker.failpoints import reach
 from worker.intake.found import Found
+from worker.store.dialect import insert_into
 from worker.store.lists import mark_due
 from worker.store.pieces import pieces
 from worker.store.tables import Failure, File, Model, Run
@@ -40,23 +41,23 @@ def register_model(engine: Engine, card: Card, preprocessing: str, now: datetime
     A card that got its reference later brings it: it decides nothing, and run pages show it.
     """
     key = {"weights_sha256": card.weights.sha256, "preprocessing": preprocessing}
+    values = {
+        "name": card.name,
+        "version": card.version,
+        "architecture": card.architecture,
+        "negative": card.labels[0],
+        "positive": card.labels[1],
+        "threshold": card.decision.threshold,
+        "guard_threshold": card.guard.threshold,
+        "card": card.model_dump(mode="json"),
+        "registered_at": now,
+    }
     with Session(engine) as session, session.begin():
         row = session.scalar(select(Model).filter_by(**key))
-        if row is None:
-            row = Model(
-                **key,
-                name=card.name,
-                version=card.version,
-                architecture=card.architecture,
-                negative=card.labels[0],
-                positive=card.labels[1],
-                threshold=card.decision.threshold,
-                guard_threshold=card.guard.threshold,
-                card=card.model_dump(mode="json"),
-                registered_at=now,
-            )
-            session.add(row)
-            session.flush()
+        if row is None:  # another worker may say the same at this moment
+            new = insert_into(session.connection(), Model).values(key | values)
+            session.execute(new.on_conflict_do_nothing())
+            row = session.scalars(select(Model).filter_by(**key)).one()
         elif card.reference:
             row.card = row.card | {"reference": card.reference.model_dump(mode="json")}
         return row.id
@@ -121,7 +122,7 @@ def record(
         missing = [key for key in by_key if key not in known]
         if missing:
             rows = [_row(by_key[key], run_id, model_id, now) for key in missing]
-            connection.execute(insert(File), rows)
+            connection.execute(insert_into(connection, File).on_conflict_do_nothing(), rows)
             known |= _known(connection, [by_key[key] for key in missing], model_id)
         again = _wait_again(connection, [row.id for row in known.values() if row.state == "failed"])
     reach("files-recorded")
@@ -209,10 +210,10 @@ def begin_attempt(engine: Engine, items: Iterable[Item], run_id: int, model_id: 
 
 def add_strike(engine: Engine, item: Item) -> Item:
     """Count a death of the decoder against a film; return the item with the new count."""
-    with Session(engine) as session, session.begin():
-        row = session.get_one(File, item.id)
-        row.strikes += 1
-        item = replace(item, strikes=row.strikes)
+    counted = update(File).where(File.id == item.id).values(strikes=File.strikes + 1)
+    with engine.begin() as connection:
+        strikes = connection.execute(counted.returning(File.strikes)).scalar_one()
+    item = replace(item, strikes=strikes)
     reach("strike-counted")
     return item
 
