@@ -37,8 +37,8 @@ def test_it_answers_as_torch_does_in_any_number(name, model, portable, expected)
     parity = compare(found, expected, model.card, "noise")
     assert is_alike(parity), parity
     assert np.ptp(expected.heat_map, axis=(1, 2)).min() > 0.01  # else anything would agree
-    assert np.std(expected.probability) > 0.01
-    assert np.std(expected.guard_score) > 0.001
+    assert np.ptp(expected.probability) > 0.01
+    assert np.ptp(expected.guard_score) > 0.1
 
 
 @pytest.mark.slow
