@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import linear, softmax
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from models.efficientnet_lite import INPUT_MEAN, INPUT_STD, EfficientNetLite0
@@ -67,6 +68,7 @@ class Classifier(nn.Module):
         self._taps, self._top = family.taps, family.top
         self._mean, self._std = mean, std
         self._stem, self._frozen = family.stem, 0
+        self.gradient: nn.Module | None = None  # of the top, as operations: see `models.traced`
 
     def freeze_stem(self) -> None:
         """Keep the stem as it is while the rest is trained: weights and statistics."""
@@ -163,7 +165,7 @@ def _resnet(net: Any) -> list[nn.Module]:
 
 def _convnext_top(net: Any, maps: Tensor) -> Tensor:
     """ConvNeXt, a normalisation before its last layer: (N, C, h, w) → (N, 2)."""
-    logits: Tensor = net.classifier(net.avgpool(maps))
+    logits: Tensor = net.classifier(channel_means(maps)[:, :, None, None])
     return logits
 
 
@@ -183,7 +185,7 @@ class _Patches(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         (net,) = self._parts
         patches = net._process_input(x)  # (N, T, C)
-        first = net.class_token.expand(len(x), -1, -1)
+        first = net.class_token.expand(x.shape[0], -1, -1)
         tokens: Tensor = torch.cat([first, patches], dim=1) + net.encoder.pos_embedding
         return tokens
 
@@ -194,10 +196,32 @@ def _vit(net: Any) -> list[nn.Module]:
 
 
 def _vit_top(net: Any, tokens: Tensor) -> Tensor:
-    """The last block and the class token: (N, T, C) → (N, 2)."""
-    last = net.encoder.ln(list(net.encoder.layers)[-1](tokens))
-    logits: Tensor = net.heads(last[:, 0])
+    """The last block, of which only the class token is read, and the head: (N, T, C) → (N, 2)."""
+    block = list(net.encoder.layers)[-1]
+    token = tokens[:, 0] + _class_attention(block.self_attention, block.ln_1(tokens))  # (N, C)
+    token = token + block.mlp(block.ln_2(token))
+    logits: Tensor = net.heads(net.encoder.ln(token))
     return logits
+
+
+def _class_attention(attention: nn.MultiheadAttention, tokens: Tensor) -> Tensor:
+    """What the class token gathers from all tokens, (N, T, C) → (N, C).
+
+    In plain operations on matrices: torch's own cannot be traced with their gradient for any N.
+    """
+    films, _, channels = tokens.shape
+    heads = attention.num_heads
+    given = (tokens[:, :1], tokens, tokens)
+    weights, biases = attention.in_proj_weight.chunk(3), attention.in_proj_bias.chunk(3)
+    query, key, value = (
+        linear(each.reshape(-1, channels), weight, bias)
+        .reshape(films, -1, heads, channels // heads)
+        .transpose(1, 2)
+        for each, weight, bias in zip(given, weights, biases, strict=True)
+    )  # (N, heads, 1 or T, C / heads)
+    shares = softmax(query @ key.transpose(2, 3) * (channels // heads) ** -0.5, dim=3)
+    gathered: Tensor = attention.out_proj((shares @ value).reshape(films, channels))
+    return gathered
 
 
 FAMILIES: dict[str, Family] = {

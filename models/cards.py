@@ -3,7 +3,7 @@
 import json
 import math
 from pathlib import Path
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
     AfterValidator,
@@ -18,6 +18,7 @@ from pydantic import (
 from models.errors import ModelError
 
 CARD_NAME = "card.json"
+EXPORT_CARD_SUFFIX = ".card.json"  # after the name of an exported file
 
 Probability = Annotated[float, Field(ge=0, le=1)]
 
@@ -41,11 +42,15 @@ class _Part(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
-class WeightsFile(_Part):
-    """The safetensors file beside the card and the SHA-256 it must have."""
+FileName = Annotated[str, Field(pattern="^[A-Za-z0-9_][A-Za-z0-9._-]{0,127}$")]  # never elsewhere
+Sha256 = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
 
-    file: Annotated[str, Field(pattern="^[A-Za-z0-9_][A-Za-z0-9._-]{0,127}$")]  # never elsewhere
-    sha256: Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
+
+class WeightsFile(_Part):
+    """The file beside the card that holds the weights, and the SHA-256 it must have."""
+
+    file: FileName
+    sha256: Sha256
 
 
 class InputConstants(_Part):
@@ -164,6 +169,39 @@ class FindingCode(_Part):
     meaning: Annotated[str, Field(pattern=r"^[^\\\x00-\x1f]{1,64}$")]
 
 
+class Parity(_Part):
+    """How far an export's answers lie from those of the model itself, by torch, on the same films.
+
+    Largest differences: of probabilities, of guard scores, of heat maps as a share of the range of
+    the model's own map of that film. `forced_choices_changed` counts films on the other side of the
+    threshold, `guard_decisions_changed` those on the other side of the guard's. `of` says which
+    films, for people.
+    """
+
+    films: Annotated[int, Field(ge=1)]
+    of: str
+    probability: Annotated[float, Field(ge=0)]
+    heat_map: Annotated[float, Field(ge=0)]
+    guard_score: Annotated[float, Field(ge=0)]
+    forced_choices_changed: Count
+    guard_decisions_changed: Count
+
+
+class Export(_Part):
+    """What an exported model was made from and with, and how it compares.
+
+    `source_sha256` is that of the weights it was made from, `files` names every file of the export
+    with its SHA-256, `made_with` packages with their versions.
+    """
+
+    format: Annotated[str, Field(pattern="^[a-z]{1,16}$")]
+    precision: Literal["float32", "int8"]
+    source_sha256: Sha256
+    files: Annotated[dict[FileName, Sha256], Field(min_length=1)]
+    made_with: dict[str, str]
+    parity: Parity | None
+
+
 class Population(_Part):
     """Whose films the model was validated on; ages in years, both ends included."""
 
@@ -186,7 +224,8 @@ class Card(_Part):
     """One model, complete.
 
     `labels` name the network's two outputs in their order: first what a film without the finding
-    is called, then the finding that the model looks for, the positive one.
+    is called, then the finding that the model looks for, the positive one. In the card of an
+    `export`, `weights` are the export's main file: what answers is what a result names.
     """
 
     name: str
@@ -207,6 +246,14 @@ class Card(_Part):
     metrics: dict[str, Any]
     reference: Reference | None = None
     finding_code: FindingCode | None = None
+    export: Export | None = None
+
+    @model_validator(mode="after")
+    def _export_holds_the_weights(self) -> Self:
+        weights = self.weights
+        if self.export and self.export.files.get(weights.file) != weights.sha256:
+            raise ValueError(f"export.files does not name {weights.file} with its SHA-256")
+        return self
 
     @property
     def architecture(self) -> str:
@@ -222,16 +269,26 @@ def checked_labels(labels: tuple[str, str]) -> Labels:
         raise ModelError(f"labels {' '.join(labels)}: {error.errors()[0]['msg']}") from error
 
 
-def read_card(folder: Path) -> Card:
-    """Read `card.json` of a model folder.
+def card_of(model: Path) -> Path:
+    """Where the card of a model lies: in its folder, or beside an exported file."""
+    if model.is_dir():
+        return model / CARD_NAME
+    return model.with_name(model.name + EXPORT_CARD_SUFFIX)
+
+
+def read_card(model: Path) -> Card:
+    """Read the card of a model folder or of an exported file.
 
     Raises ModelError when it is missing, not JSON, or breaks the schema (naming the key).
     """
-    path = folder / CARD_NAME
+    path = card_of(model)
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
-        raise ModelError(f"{folder} is no model: it has no {CARD_NAME}") from error
+        raise ModelError(
+            f"{model} is no model: it has no {path.name}"
+            + ("" if model.is_dir() else " beside it, as 'screen export' writes it")
+        ) from error
     except (OSError, ValueError) as error:
         raise ModelError(f"cannot read {path}: {error}") from error
     try:
@@ -239,10 +296,15 @@ def read_card(folder: Path) -> Card:
     except ValidationError as error:
         first = error.errors()[0]
         key = ".".join(str(part) for part in first["loc"])
-        raise ModelError(f"{path}: {key}: {first['msg'].removeprefix('Value error, ')}") from error
+        message = first["msg"].removeprefix("Value error, ")
+        raise ModelError(f"{path}: {key + ': ' if key else ''}{message}") from error
+
+
+def card_text(card: Card) -> str:
+    """The card as JSON that people can read and diff."""
+    return json.dumps(card.model_dump(mode="json"), indent=2, ensure_ascii=False) + "\n"
 
 
 def write_card(card: Card, folder: Path) -> None:
-    """Write the card as JSON that people can read and diff."""
-    text = json.dumps(card.model_dump(mode="json"), indent=2, ensure_ascii=False)
-    (folder / CARD_NAME).write_text(text + "\n", encoding="utf-8")
+    """Write the card of a model folder."""
+    (folder / CARD_NAME).write_text(card_text(card), encoding="utf-8")

@@ -1,5 +1,6 @@
 """Where the network found its evidence: Grad-CAM, in closed form where the network allows it."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -50,13 +51,23 @@ def by_gradient(classifier: Classifier, answer: Answer) -> Tensor:
 
     For a vision transformer over its patch tokens, as they enter the last block.
     """
-    with torch.inference_mode(False), torch.enable_grad():
-        last = answer.last.detach().clone().requires_grad_()
-        (gradient,) = torch.autograd.grad(margins(classifier.top(last)).sum(), last)
-        maps, slopes = _grid(last.detach()), _grid(gradient)  # (N, C, h, w)
-        weights = slopes.mean(dim=(2, 3), keepdim=True)
-        cells = maps.shape[2] * maps.shape[3]
-        return cells * (maps * weights).sum(dim=1).float()
+    gradient = (classifier.gradient or _gradient_of(classifier))(answer.last)
+    maps, slopes = _grid(answer.last.detach()), _grid(gradient)  # (N, C, h, w)
+    weights = slopes.mean(dim=(2, 3), keepdim=True)
+    cells = maps.shape[2] * maps.shape[3]
+    return cells * (maps * weights).sum(dim=1).float()
+
+
+def _gradient_of(classifier: Classifier) -> Callable[[Tensor], Tensor]:
+    """What gives the margin's slope at each place of what the top works on."""
+
+    def gradient(given: Tensor) -> Tensor:
+        with torch.inference_mode(False), torch.enable_grad():
+            last = given.detach().clone().requires_grad_()
+            (found,) = torch.autograd.grad(margins(classifier.top(last)).sum(), last)
+            return found
+
+    return gradient
 
 
 def _grid(x: Tensor) -> Tensor:
@@ -65,4 +76,4 @@ def _grid(x: Tensor) -> Tensor:
         return x
     patches = x[:, 1:].transpose(1, 2)  # (N, C, h·w); the first is the class token
     side = round(patches.shape[2] ** 0.5)
-    return patches.reshape(len(x), -1, side, side)
+    return patches.reshape(*patches.shape[:2], side, side)

@@ -25,14 +25,20 @@ class LoadedModel:
 def find_model(name: str, base: Path = Path()) -> Path:
     """Folder of the model `name`: `default`, a shipped name, or a folder (relative to `base`).
 
-    Raises UnknownModel naming what there is.
+    Also an exported file: what stands there and is no folder. Raises UnknownModel naming what
+    there is.
     """
     shipped = SHIPPED / (DEFAULT if name == "default" else name)
     for folder in (shipped, base / name):
         if (folder / CARD_NAME).is_file():
             return folder
+    if (base / name).is_file():
+        return base / name
     known = ", ".join(["default", *shipped_names()])
-    raise UnknownModel(f"no model '{name}': known are {known}, or name a folder with {CARD_NAME}")
+    raise UnknownModel(
+        f"no model '{name}': known are {known}, or name a folder with {CARD_NAME}, or an exported "
+        "file"
+    )
 
 
 def load_model(folder: Path) -> LoadedModel:
@@ -41,6 +47,11 @@ def load_model(folder: Path) -> LoadedModel:
     Raises ModelError when card, weights and architecture do not fit each other.
     """
     card = read_card(folder)
+    if card.export:
+        raise ModelError(
+            f"{folder} was exported for {card.export.format}, which torch does not read: name the "
+            "model that it was made from"
+        )
     path = folder / card.weights.file
     nets, guard = read_weights(path, card.weights.sha256, len(card.members))
     members = []

@@ -39,13 +39,7 @@ def read_weights(path: Path, sha256: str, count: int) -> tuple[list[Tensors], Te
     Raises ModelError when the file is missing, a link or no regular file, has another SHA-256, is
     not safetensors, or holds a number that is not finite.
     """
-    data = _read(path)
-    found = hashlib.sha256(data).hexdigest()
-    if found != sha256:
-        raise ModelError(
-            f"{path} has SHA-256 {found[:12]}…, its card says {sha256[:12]}…: the file is damaged "
-            "or was exchanged; install the model again, thresholds belong to one exact file"
-        )
+    data = read_verified(path, sha256)
     try:
         tensors = load(data)
     except SafetensorError as error:
@@ -58,6 +52,18 @@ def read_weights(path: Path, sha256: str, count: int) -> tuple[list[Tensors], Te
             )
     nets = [_part(tensors, _prefix(number)) for number in range(count)]
     return nets, _part(tensors, _GUARD)
+
+
+def read_verified(path: Path, sha256: str) -> bytes:
+    """The bytes of a regular file that is no link, if they have this SHA-256; else ModelError."""
+    data = _read(path)
+    found = hashlib.sha256(data).hexdigest()
+    if found != sha256:
+        raise ModelError(
+            f"{path} has SHA-256 {found[:12]}…, its card says {sha256[:12]}…: the file is damaged "
+            "or was exchanged; install the model again, thresholds belong to one exact file"
+        )
+    return data
 
 
 def _read(path: Path) -> bytes:

@@ -22,6 +22,7 @@ LAYERS = (
     ("worker.intake",),
     ("models",),
     ("worker.inference", "worker.thresholds", "worker.identity"),
+    ("worker.export",),
     ("worker.screening",),
     ("worker.store",),
     ("worker.marks", "worker.patience"),
@@ -98,7 +99,7 @@ def test_imports_are_absolute(path):
 
 
 ALLOWED = {
-    "torch": {"models", "worker.inference", "worker.train"},
+    "torch": {"models", "worker.inference", "worker.export", "worker.train"},
     "torchvision": {"models"},
     "pydicom": {"worker.imaging", "worker.interop"},
     "pynetdicom": {"worker.interop"},

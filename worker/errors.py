@@ -9,6 +9,7 @@ ScreenError                     exit 1
 ├── NothingRead                 exit 1  nothing-read
 ├── NothingLearned              exit 1  nothing-learned
 ├── NoOperatingPoint            exit 1  no-operating-point
+├── ExportFailed                exit 1  export-failed
 ├── StaleFailure                exit 1  stale-failure
 ├── DecoderUnavailable          exit 1  decoder-unavailable
 ├── DeviceLost                  exit 1  device-lost
@@ -90,6 +91,12 @@ class NoOperatingPoint(ScreenError):
     """Labelled films cannot support a threshold of the site's own."""
 
     slug = "no-operating-point"
+
+
+class ExportFailed(ScreenError):
+    """A format cannot take the network, or the export answers otherwise than its model."""
+
+    slug = "export-failed"
 
 
 class StaleFailure(ScreenError):

@@ -31,6 +31,7 @@ _COMMANDS = {
     "models": "worker.cli.model",
     "answer": "worker.cli.answer",
     "train": "worker.cli.train",
+    "export": "worker.cli.export",
     "db": "worker.cli.database",
     "doctor": "worker.cli.site",
     "completion": "worker.cli.completion",

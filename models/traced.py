@@ -1,0 +1,46 @@
+"""Gradients as operations, so that a network whose heat map needs one can be exported."""
+
+import copy
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+from torch._decomp import core_aten_decompositions
+from torch.fx.experimental.proxy_tensor import make_fx
+from torch.nn.attention import SDPBackend, sdpa_kernel
+
+from models.architectures import Classifier
+from models.ensemble import Ensemble
+from models.explain import margins
+
+
+def with_traced_gradients(network: Ensemble, size_px: int) -> Ensemble:
+    """A copy that answers the same and differentiates nothing while it runs.
+
+    Members in closed form need no gradient and stay as they are. Raises RuntimeError where torch
+    cannot trace a top's backward pass.
+    """
+    copied = copy.deepcopy(network).eval()
+    film = torch.rand(2, 1, size_px, size_px, generator=torch.Generator().manual_seed(0))
+    for member in copied.members:
+        if not member.is_closed_form:
+            member.gradient = _traced(member, film)
+    return copied
+
+
+def _traced(member: Classifier, films: Tensor) -> nn.Module:
+    """The gradient of the margin at what the top works on, in core ATen operations."""
+
+    def margin(last: Tensor) -> Tensor:
+        return margins(member.top(last)).sum()
+
+    with torch.no_grad():
+        last = member(films).last
+    with sdpa_kernel(SDPBackend.MATH):  # the fused attention's backward is one opaque operation
+        traced = make_fx(
+            torch.func.grad(margin),
+            decomposition_table={**core_aten_decompositions()},
+            tracing_mode="symbolic",  # any number of films
+            _allow_non_fake_inputs=True,  # the weights
+        )(last)
+    return cast("nn.Module", traced)
