@@ -95,7 +95,10 @@ def _versions(packages: set[str]) -> Iterator[tuple[str, str]]:
 
 FORMATS = {
     each.name: each
-    for each in (Format("onnx", (".onnx",), ("onnxruntime",), ("onnx", "onnxscript")),)
+    for each in (
+        Format("onnx", (".onnx",), ("onnxruntime",), ("onnx", "onnxscript")),
+        Format("openvino", (".xml", ".bin"), ("openvino",), ("openvino",), ("nncf",)),
+    )
 }
 
 

@@ -1,6 +1,6 @@
 """The same network, run by OpenVINO on the CPU: an optional engine, measured by `screen doctor`.
 
-Nothing but this module knows OpenVINO.
+Nothing but this module and `worker.export.openvino` knows OpenVINO.
 """
 
 import sys
@@ -42,7 +42,7 @@ class OpenVinoNetwork:
             "INFERENCE_NUM_THREADS": threads,
             "NUM_STREAMS": threads,
         }
-        openvino = _openvino()
+        openvino = openvino_library()
         try:
             converted = _converted(openvino, network, size_px)
             self._compiled = openvino.Core().compile_model(converted, "CPU", settings)
@@ -87,7 +87,7 @@ def _converted(openvino: Any, network: Ensemble, size_px: int) -> Any:
         )
 
 
-def _openvino() -> Any:
+def openvino_library() -> Any:
     """The library, without its telemetry: importing it would report to its makers.
 
     A module that is `None` cannot be imported, and OpenVINO then does without.
