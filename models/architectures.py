@@ -20,6 +20,7 @@ from models.errors import ModelError, UnknownModel
 from models.torchvision_compat import torchvision_models
 
 IMAGENET_MEAN, IMAGENET_STD = 0.449, 0.226  # over its three channels
+_PAIRS = (("conv1", "bn1"), ("conv2", "bn2"), ("conv3", "bn3"), ("conv1", "norm2"))
 
 
 @dataclass(frozen=True)
@@ -90,6 +91,11 @@ class Classifier(nn.Module):
         return last
 
     @property
+    def trunk(self) -> list[nn.Module]:
+        """The stages behind the stem: what bears less precision best."""
+        return self._stages[self._stem :]
+
+    @property
     def is_closed_form(self) -> bool:
         """Whether the network ends in global average pooling and one linear layer."""
         return self._top is None
@@ -131,14 +137,19 @@ def channel_means(x: Tensor) -> Tensor:
 
 
 def _fold(module: nn.Module) -> None:
-    """Fold each batch normalisation into the convolution before it, where both stand in a row."""
+    """Fold each batch normalisation into the convolution before it, where both stand in a row.
+
+    Also in the blocks of ResNet and DenseNet, whose parts go by these names.
+    """
     for child in module.children():
         _fold(child)
-    if isinstance(module, nn.Sequential):
-        for (before, convolution), (name, norm) in pairwise(list(module.named_children())):
-            if isinstance(convolution, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d):
-                setattr(module, before, fuse_conv_bn_eval(convolution, norm))
-                setattr(module, name, nn.Identity())
+    parts = dict(module.named_children())
+    row = pairwise(parts) if isinstance(module, nn.Sequential) else _PAIRS
+    for before, name in row:
+        convolution, norm = parts.get(before), parts.get(name)
+        if isinstance(convolution, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d):
+            setattr(module, before, fuse_conv_bn_eval(convolution, norm))
+            setattr(module, name, nn.Identity())
 
 
 def _torchvision(name: str, **options: Any) -> Callable[[int], nn.Module]:

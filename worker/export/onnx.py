@@ -10,6 +10,8 @@ import torch
 
 from models.cards import Card, card_text
 from worker.export.formats import Contents, Films
+from worker.export.onnx_int8 import quantised
+from worker.export.trunk import trunk_weights
 from worker.inference.portable import INPUT, OUTPUTS, Answers, Portable
 
 if TYPE_CHECKING:
@@ -26,9 +28,9 @@ def convert(network: Portable, card: Card, calibration: Films | None) -> Content
     """
     import onnx
 
-    if calibration is not None:
-        raise NotImplementedError("int8 is not there yet")
     model = _exported(network, card.input.size_px)
+    if calibration is not None:
+        model = quantised(model, trunk_weights(network), calibration)
     model.doc_string = f"{card.name} {card.version}. {card.intended_use}"
     onnx.helper.set_model_props(model, {CARD_KEY: card_text(card)})
     onnx.checker.check_model(model, full_check=True)

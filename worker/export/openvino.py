@@ -1,6 +1,8 @@
 """OpenVINO IR: two files, the network as XML and its weights, for Intel's runtime on CPUs."""
 
+import logging
 import threading
+from collections.abc import Collection
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -9,6 +11,7 @@ import torch
 
 from models.cards import Card, card_text
 from worker.export.formats import Contents, Films
+from worker.export.trunk import between, fingerprint, trunk_weights
 from worker.inference.openvino_network import openvino_library
 from worker.inference.portable import INPUT, OUTPUTS, Answers, Portable
 
@@ -22,6 +25,8 @@ def convert(network: Portable, card: Card, calibration: Films | None) -> Content
     """
     openvino = openvino_library()
     model = _converted(openvino, network, card.input.size_px)
+    if calibration is not None:
+        model = _quantised(model, trunk_weights(network), calibration)
     model.set_rt_info(card_text(card), _CARD_PATH)
     with TemporaryDirectory() as folder:
         path = Path(folder) / "model.xml"
@@ -69,3 +74,48 @@ def _converted(openvino: Any, network: Portable, size_px: int) -> Any:
     for output, name in zip(model.outputs, OUTPUTS, strict=True):
         output.get_tensor().set_names({name})
     return model
+
+
+def _quantised(model: Any, trunk: Collection[str], films: Films) -> Any:
+    """The model with the kernels of its trunk in int8, calibrated on films (N, S, S)."""
+    import nncf
+
+    nncf.set_log_level(logging.ERROR)
+    inside = _inside(model, trunk)
+    outside = [op.get_friendly_name() for op in model.get_ops() if _is_float(op, inside)]
+    return nncf.quantize(
+        model,
+        nncf.Dataset([film[None, None] for film in films]),
+        subset_size=len(films),
+        ignored_scope=nncf.IgnoredScope(names=outside, validate=False),
+    )
+
+
+def _is_float(op: Any, inside: Collection[str]) -> bool:
+    stays = ("Constant", "Parameter", "Result")
+    return op.get_type_name() not in stays and op.get_friendly_name() not in inside
+
+
+def _inside(model: Any, trunk: Collection[str]) -> set[str]:
+    """Names of the nodes that hold kernels of the trunk, and of those in between.
+
+    Raises ValueError where no kernel is found.
+    """
+    weighted = {
+        reader.get_node().get_friendly_name()
+        for op in model.get_ops()
+        if op.get_type_name() == "Constant" and len(op.shape) > 1
+        if fingerprint(op.data) in trunk
+        for reader in op.output(0).get_target_inputs()
+    }
+    if not weighted:
+        raise ValueError("no kernel of the trunk was found in the converted graph")
+    consumers = {
+        op.get_friendly_name(): [
+            reader.get_node().get_friendly_name()
+            for output in op.outputs()
+            for reader in output.get_target_inputs()
+        ]
+        for op in model.get_ops()
+    }
+    return between(consumers, weighted)
