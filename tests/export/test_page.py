@@ -340,7 +340,9 @@ def test_a_page_is_never_written_over_another_file(exported, packed):
 def test_a_page_whose_model_was_changed_answers_nothing(browser, packed, card, tmp_path):
     changed = tmp_path / "changed.html"
     text = packed.read_text(encoding="utf-8")
-    wrong = card.model_copy(update={"weights": card.weights.model_copy(update={"sha256": "0" * 64})})
+    wrong = card.model_copy(
+        update={"weights": card.weights.model_copy(update={"sha256": "0" * 64})}
+    )
     at = text.index('id="card" href="data:')
     start, end = text.index(",", at) + 1, text.index('">', at)
     other = base64.b64encode(wrong.model_dump_json().encode()).decode()
