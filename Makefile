@@ -5,7 +5,7 @@ BIN := .venv/bin
 PIPELINE := worker/pipeline.py,worker/admission.py,worker/decoding.py,worker/aside.py
 PIP := $(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: help setup demo test lint types audit coverage check bench heatmaps torture fuzz clean
+.PHONY: help setup demo test lint types audit coverage check bench heatmaps exports torture fuzz clean
 
 help:  ## This list
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -44,6 +44,9 @@ bench: .venv/bench  ## Speed and memory, all of docs/PERFORMANCE.md (an hour or 
 
 heatmaps: .venv/test  ## Heat maps against Grad-CAM, Captum and the thorax: docs/HEATMAPS.md's tables
 	$(BIN)/python -m bench.heatmaps
+
+exports: .venv/test  ## Exported models against torch, size, speed and losses: docs/EXPORT.md's tables
+	$(BIN)/python -m bench.export
 
 torture: .venv/test  ## Kill the worker 10,000 times and cut its power; goes on where it stopped
 	$(BIN)/python -m tests.torture

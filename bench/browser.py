@@ -10,7 +10,6 @@ import argparse
 import base64
 import random
 import shutil
-from collections import Counter
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -59,7 +58,7 @@ def main() -> None:
     with closing(Screener(load_config(None))) as screener:
         records = [each.record for each in classify(screener, drawn, 16, MAX_FILE_MB)]
     pairs = list(zip(records, in_browser(chosen.page, drawn), strict=True))
-    print("\n".join(said(pairs)))
+    print("\n".join(said(chosen.folder.name, pairs)))
 
 
 def in_browser(page: Path, films: list[Path]) -> list[Row]:
@@ -77,20 +76,22 @@ def _base64(film: Path) -> str:
     return base64.b64encode(film.read_bytes()).decode("ascii")
 
 
-def said(pairs: list[tuple[Record, Row]]) -> Iterator[str]:
-    """Differences, for people."""
-    yield f"{len(pairs)} files: {dict(Counter(str(record.decision) for record, _ in pairs))}"
+def said(folder: str, pairs: list[tuple[Record, Row]]) -> Iterator[str]:
+    """Each film answered otherwise, then a line for the table of docs/EXPORT.md."""
+    others = 0
     for record, row in pairs:
         if _words(record.decision, record.reason) != _words(row["decision"], row.get("reason")):
+            others += 1
             yield f"{record.file}: worker {record.decision} {record.reason}, page {row}"
     apart = [
         abs(record.probability - row["probability"])
         for record, row in pairs
         if record.probability is not None and row.get("probability") is not None
     ]
-    if apart:
-        yield f"probability apart: at most {max(apart):.2g}, median {median(apart):.2g}"
-    yield f"median {median(row['ms'] for _, row in pairs if 'ms' in row):.0f} ms a film"
+    refused = sum(record.decision == Decision.REFUSED for record, _ in pairs)
+    ms = median(row["ms"] for _, row in pairs if "ms" in row)
+    most = f"{max(apart):.1g}" if apart else "–"
+    yield f"| `{folder}` | {len(pairs)} | {refused} | {others} | {most} | {ms:.0f} |"
 
 
 def _words(decision: str, reason: str | None) -> tuple[str, str | None]:

@@ -62,8 +62,8 @@ def line(row: Row, found: Row) -> str:
         f"{apart['probability']:.2g}",
         f"{100 * apart['heat_map']:.2g}%",
         f"{apart['guard_score']:.2g}",
-        f"{apart['forced_choices_changed']} of {found['films']}",
-        f"{row['decisions_changed']} of {found['films']}",
+        str(apart["forced_choices_changed"]),
+        str(row["decisions_changed"]),
         f"{row['auc']:.4f}",
         f"{row['outside_passed']} of {found['outside']}",
     ]

@@ -6,8 +6,11 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from itertools import product
 from pathlib import Path
+from threading import Thread
 
 import cv2
 import numpy as np
@@ -16,8 +19,11 @@ from PIL import Image, ImageOps
 from playwright.sync_api import Browser, Page
 
 from models.cards import Card
+from models.registry import find_model, load_model
 from tests.browsing import problems_of
-from tests.conftest import REPOSITORY, Screen
+from tests.conftest import REPOSITORY
+from worker.export.formats import FORMATS
+from worker.export.run import ExportRequest, export
 from worker.imaging.prepare import model_input
 from worker.inference.decide import decide
 from worker.records import Prediction, Tags
@@ -29,13 +35,14 @@ FILMS = sorted((REPOSITORY / "tests" / "films").rglob("*.jpeg"))
 SIGHTED = "#result:visible, #status:text-matches('No answer|One film')"
 
 
+pytestmark = pytest.mark.slow  # a model is exported, and Chromium started
+
+
 @pytest.fixture(scope="module")
-def exported(tmp_path_factory: pytest.TempPathFactory, screen: Screen) -> Path:
+def exported(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The default model as ONNX, its card beside it."""
-    folder = tmp_path_factory.mktemp("exported")
-    done = screen("export", "default", "--format", "onnx", "--out", folder, cwd=folder)
-    assert done.returncode == 0, done.stderr
-    return next(folder.glob("*.onnx"))
+    request = ExportRequest(FORMATS["onnx"], tmp_path_factory.mktemp("exported"))
+    return export(load_model(find_model("default")), request).files[0]
 
 
 @pytest.fixture(scope="module")
@@ -138,7 +145,6 @@ def odd(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     return sorted(folder.iterdir())
 
 
-@pytest.mark.slow
 def test_the_page_answers_as_the_worker_does(page, screen, odd, tmp_path):
     """Decision and reason alike, probability within 0.01 (measured: within 0.0005)."""
     done = screen("classify", *FILMS, *odd, "--json", cwd=tmp_path)
@@ -313,6 +319,53 @@ def test_the_page_says_reasons_and_shows_evidence_as_reports_do():
     ]
     ramp = script.split("const RAMP = ")[1].split(";")[0]
     assert json.loads(ramp.replace(",\n]", "\n]")) == stops
+
+
+# In a site of one's own
+
+
+@pytest.fixture
+def served(exported: Path, runtime: None, tmp_path: Path) -> Iterator[str]:
+    """The scripts, the runtime, the model and the documents' snippet, served from one folder."""
+    dist = BROWSER / "node_modules" / "onnxruntime-web" / "dist"
+    for file in [*BROWSER.glob("*.js"), *dist.glob("ort.wasm.bundle.min.mjs"), exported]:
+        shutil.copy(file, tmp_path)
+    shutil.copy(dist / "ort-wasm-simd-threaded.wasm", tmp_path)
+    shutil.copy(exported.with_name(f"{exported.name}.card.json"), tmp_path)
+    document = (REPOSITORY / "docs" / "EXPORT.md").read_text(encoding="utf-8")
+    snippet = document.split("<!-- runs in tests -->\n```js\n")[1].split("```")[0]
+    (tmp_path / "snippet.js").write_text(snippet, encoding="utf-8")
+    imports = {"imports": {"onnxruntime-web/wasm": "./ort.wasm.bundle.min.mjs"}}
+    (tmp_path / "index.html").write_text(
+        f'<!doctype html><link rel="icon" href="data:,"><script type="importmap">'
+        f"{json.dumps(imports)}</script>"
+    )
+    handler = partial(SimpleHTTPRequestHandler, directory=str(tmp_path))
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        thread = Thread(target=server.serve_forever)
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_port}/"
+        server.shutdown()
+        thread.join()
+
+
+def test_the_snippet_of_the_documents_screens_a_film(browser, served, odd):
+    turned = next(film for film in odd if film.name == "turned.jpg")
+    page = browser.new_page()
+    problems = problems_of(page, own=(served, "data:"))
+    page.goto(served)
+    answers = page.evaluate(
+        """async (films) => {
+            const { screen } = await import("/snippet.js");
+            const answers = [];
+            for (const film of films) answers.push(await screen(await (await fetch(film)).blob()));
+            return answers;
+        }""",
+        [f"data:;base64,{base64.b64encode(f.read_bytes()).decode()}" for f in (FILMS[-1], turned)],
+    )
+    assert answers == ["PNEUMONIA 0.977", "not-a-chest-radiograph"]
+    assert problems == []
+    page.close()
 
 
 # Packing
