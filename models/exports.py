@@ -5,6 +5,7 @@ from pathlib import Path
 
 from models.cards import Card, Export, read_card
 from models.errors import ModelError
+from models.registry import LoadedModel, load_model
 from models.weights import read_verified
 
 
@@ -15,6 +16,14 @@ class ExportedModel:
     card: Card
     about: Export
     contents: tuple[bytes, ...]
+
+
+def load(path: Path) -> LoadedModel | ExportedModel:
+    """Load what `find_model` found: a model folder for torch, or an exported file.
+
+    Raises ModelError as `load_model` and `read_export` do.
+    """
+    return load_model(path) if path.is_dir() else read_export(path)
 
 
 def read_export(path: Path) -> ExportedModel:

@@ -101,7 +101,7 @@ class Model(_Section):
     name: str = "default"
     device: Device = "auto"
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
-    engine: Literal["torch", "openvino"] = "torch"
+    engine: Literal["torch", "openvino", "onnx"] = "torch"
     thresholds: Path = Path("thresholds.jsonl")
 
 

@@ -16,7 +16,7 @@ from worker.errors import ConfigError, ScreenError
 from worker.filesystem import filesystem_type, is_network
 
 if TYPE_CHECKING:
-    from worker.inference.engine import Engine
+    from worker.inference.predictor import Predicts
 
 _PACKAGES = ("torch", "torchvision", "opencv-python-headless", "pydicom", "sqlalchemy", "watchdog")
 _DECODERS = {
@@ -111,32 +111,36 @@ def _isolation(config: Config) -> Finding:
 
 def _model(config: Config) -> Finding:
     """The model on its device, and how fast; also with OpenVINO, where it is there to be taken."""
-    from models.registry import find_model, load_model
+    from models.exports import load
+    from models.registry import LoadedModel, find_model
+    from worker.export.engine import start_engine
     from worker.inference.engine import Engine
 
     wanted = config.model
-    model = load_model(find_model(wanted.name, config.root))
-    engine = Engine(model, wanted.device, wanted.precision, wanted.engine)
-    speed = _films_per_second(engine)
+    model = load(find_model(wanted.name, config.root))
+    engine = start_engine(model, wanted)
+    size_px = model.card.input.size_px
+    speed = _films_per_second(engine, size_px)
     found = f"{model.card.name} on {engine.place}, {engine.precision}, {speed:.0f} films/s"
     mend = None
     number = _version("openvino")
-    if engine.place == "cpu" and number:
+    if engine.place == "cpu" and number and isinstance(model, LoadedModel):
         with suppress(ConfigError):  # an architecture that OpenVINO cannot run
-            other = _films_per_second(Engine(model, "cpu", wanted.precision, "openvino"))
+            other_engine = Engine(model, "cpu", wanted.precision, "openvino")
+            other = _films_per_second(other_engine, size_px)
             found += f"; with OpenVINO {number} {other:.0f} films/s"
             if other > speed:
                 mend = "if you like: engine = 'openvino' in [model]; it decides alike"
     return Finding("device and model", found, mend=mend)
 
 
-def _films_per_second(engine: "Engine") -> float:
+def _films_per_second(engine: "Predicts", size_px: int) -> float:
     """How many films all threads of an engine predict in a second, as a worker uses them."""
     import numpy as np
 
     from worker.inference.predictor import Predictor
 
-    film = np.zeros((engine.card.input.size_px,) * 2, dtype=np.float32)
+    film = np.zeros((size_px, size_px), dtype=np.float32)
     with closing(Predictor(engine, _FILMS_TIMED)) as predictor:
         for _ in range(2):  # the first time everything is made ready
             start = time.perf_counter()

@@ -9,17 +9,18 @@ from pathlib import Path
 from weakref import ref
 
 from models.cards import Card
-from models.registry import find_model, load_model
+from models.exports import load
+from models.registry import find_model
 from worker.config import Config, Dicom
 from worker.errors import DecoderUnavailable, FilmError
+from worker.export.engine import start_engine
 from worker.identity import Patients
 from worker.imaging.limits import DecodeLimits, PrepareSettings
 from worker.imaging.prepare import PREPARE_VERSION
 from worker.imaging.raster import HALF_LONG_PX
 from worker.imaging.sandbox import DecoderPool
 from worker.inference.decide import decide
-from worker.inference.engine import Engine
-from worker.inference.predictor import Predictor
+from worker.inference.predictor import Predictor, Predicts
 from worker.labels import LABELS
 from worker.memory import keep_freed_memory
 from worker.records import Answered, Decision, Examined, Prediction, PreparedFilm, Record
@@ -43,10 +44,9 @@ class Screener:
         read and kept as `[dicom] identity` says, else never. Raises ModelError or ConfigError.
         """
         keep_freed_memory()
-        folder = (
+        model = load(
             find_model(model_name) if model_name else find_model(config.model.name, config.root)
         )
-        model = load_model(folder)
         self.card = _with_site_threshold(model.card, config)
         self._outside_population = config.guard.outside_population
         self._picture_px = config.report.picture_px
@@ -66,8 +66,7 @@ class Screener:
             config.decode.process_count,
         )
         try:  # decoders and network are made ready at the same time
-            wanted = config.model
-            self.engine = Engine(model, wanted.device, wanted.precision, wanted.engine)
+            self.engine: Predicts = start_engine(model, config.model)
         except BaseException:
             self._pool.close()
             raise

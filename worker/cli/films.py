@@ -22,8 +22,10 @@ from worker.cli.options import (
     Unlisted,
     chosen_config,
     config_option,
+    engine_option,
     require_folders,
     stoppable,
+    with_engine,
 )
 from worker.folders import display_name, regular_files
 from worker.records import Decision, Labels
@@ -51,14 +53,18 @@ _STEM_BYTES = 80  # of a film's name in that of its overlay
     help="Write film and heat map blended, one JPEG a film, into this folder.",
 )
 @click.option(
-    "--model", help="A shipped model's name or a model folder.", shell_complete=complete_model
+    "--model",
+    help="A shipped model's name, a model folder, or an exported file.",
+    shell_complete=complete_model,
 )
+@engine_option
 @config_option
 def classify(
     paths: tuple[Path, ...],
     as_json: bool,
     overlay: Path | None,
     model: str | None,
+    engine: str | None,
     config_file: Path | None,
 ) -> None:
     """Look quickly at films and folders; no site and no database are needed or changed.
@@ -69,13 +75,14 @@ def classify(
     Examples:
       screen classify film.dcm
       screen classify films/ --json --overlay overlays/
+      screen classify films/ --engine onnx --model exports/my-model.onnx
     """
     from worker.classify import classify as run_classify
     from worker.cli.progress import bar, is_shown, say
     from worker.intake.archive import count_files
     from worker.screening import Screener
 
-    config = chosen_config(config_file)
+    config = with_engine(chosen_config(config_file), engine, model)
     if overlay:
         _make_folder(overlay, int(config.site.dir_mode, 8))
     unread, looked, unlisted = 0, 0, Unlisted()
@@ -140,10 +147,11 @@ def _write_overlay(folder: Path, one: "Classified", card: "Card", file_mode: int
 @click.option("--reviews", is_flag=True, help="Instead of FOLDER: what readers said at this site.")
 @click.option(
     "--model",
-    help="A shipped model's name or a model folder; with --reviews also the beginning of its "
-    "weights' SHA-256, else that of the newest review.",
+    help="A shipped model's name, a model folder or an exported file; with --reviews also the "
+    "beginning of its weights' SHA-256, else that of the newest review.",
     shell_complete=complete_model,
 )
+@engine_option
 @click.option(
     "--json",
     "json_file",
@@ -158,6 +166,7 @@ def evaluate(
     labels: Path | None,
     reviews: bool,
     model: str | None,
+    engine: str | None,
     json_file: Path | None,
     predictions: Path | None,
     html: Path | None,
@@ -180,11 +189,13 @@ def evaluate(
     require_folders(json_file, predictions, html)
     outputs = _Outputs(json_file, predictions, html, int(config.site.file_mode, 8))
     if reviews:
-        if folder or labels:
-            raise click.UsageError("--reviews labels films of this site: it takes no FOLDER")
+        if folder or labels or engine:
+            raise click.UsageError(
+                "--reviews measures answers that were given here: it takes no FOLDER, no --engine"
+            )
         _evaluate_reviews(config.require_site(), model, outputs)
     elif folder:
-        _evaluate_folder(config, folder, labels, model, outputs)
+        _evaluate_folder(with_engine(config, engine, model), folder, labels, model, outputs)
     else:
         raise click.UsageError("name a FOLDER of labelled films, or --reviews")
 

@@ -59,6 +59,27 @@ def config_option(command: Callable[..., Any]) -> Callable[..., Any]:
     )(command)
 
 
+def engine_option(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add `--engine`, of which `with_engine` makes the configuration's."""
+    return click.option(
+        "--engine",
+        type=click.Choice(["torch", "openvino", "onnx"]),
+        help="What runs the network; an exported file says it by itself.",
+    )(command)
+
+
+def with_engine(config: "Config", engine: str | None, model: str | None) -> "Config":
+    """The configuration with the engine that was asked for, or that the file named needs."""
+    if engine is None and model is not None:
+        from worker.export.formats import format_of
+
+        form = format_of(Path(model)) if Path(model).is_file() else None
+        engine = form.name if form else None
+    if engine is None:
+        return config
+    return config.model_copy(update={"model": config.model.model_copy(update={"engine": engine})})
+
+
 def chosen_config(config_file: Path | None) -> "Config":
     """The configuration that the command line asks for; the log takes its form from it.
 

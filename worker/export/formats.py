@@ -22,7 +22,7 @@ Films: TypeAlias = NDArray[np.float32]  # (N, S, S) in [0, 1], prepared as the c
 
 
 class Runtime(Protocol):
-    """An exported model, opened. Several threads may ask at once."""
+    """An exported model, opened."""
 
     def __call__(self, films: Films) -> "Answers":
         """Answer N prepared films, (N, S, S)."""
@@ -38,7 +38,10 @@ class Code(Protocol):
         """
 
     def open_runtime(self, contents: Contents, threads: int) -> Runtime:
-        """Open an export to answer with this many threads. Raises any error when it is none."""
+        """Open an export for this many threads that ask at once, a core each.
+
+        Raises any error when it is none.
+        """
 
 
 @dataclass(frozen=True)

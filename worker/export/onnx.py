@@ -1,9 +1,5 @@
 """ONNX: one file for onnxruntime, in browsers and on phones too; any number of films at once."""
 
-import logging
-import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -39,17 +35,17 @@ def convert(network: Portable, card: Card, calibration: Films | None) -> Content
 
 def open_runtime(contents: Contents, threads: int) -> "OnnxRuntime":
     """Open an ONNX file by onnxruntime, on the CPU."""
-    return OnnxRuntime(contents[0], threads)
+    return OnnxRuntime(contents[0])  # each call brings its own thread
 
 
 class OnnxRuntime:
-    """An ONNX file in onnxruntime; each call takes `threads` cores. Safe from several threads."""
+    """An ONNX file in onnxruntime: any number of calls at once, each on one core."""
 
-    def __init__(self, content: bytes, threads: int) -> None:
+    def __init__(self, content: bytes) -> None:
         import onnxruntime
 
         settings = onnxruntime.SessionOptions()
-        settings.intra_op_num_threads, settings.inter_op_num_threads = threads, 1
+        settings.intra_op_num_threads, settings.inter_op_num_threads = 1, 1
         settings.log_severity_level = 3  # errors
         self._session = onnxruntime.InferenceSession(
             content, settings, providers=["CPUExecutionProvider"]
@@ -63,7 +59,7 @@ class OnnxRuntime:
 def _exported(network: Portable, size_px: int) -> "ModelProto":
     """The network as an ONNX model, weights inside, for any number of films."""
     films = torch.rand(2, 1, size_px, size_px, generator=torch.Generator().manual_seed(0))
-    with _quiet("torch.onnx", "onnxscript", "onnx_ir"), torch.no_grad():
+    with torch.no_grad():
         program: Any = torch.onnx.export(
             network,
             (films,),
@@ -78,18 +74,3 @@ def _exported(network: Portable, size_px: int) -> "ModelProto":
     for each in (*model.graph.node, *model.graph.value_info):
         del each.metadata_props[:]  # where in our sources, and in which folder, it came from
     return model
-
-
-@contextmanager
-def _quiet(*names: str) -> Iterator[None]:
-    """Without what the exporters tell their makers' users: nothing to do about any of it."""
-    levels = {name: logging.getLogger(name).level for name in names}
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            for name in names:
-                logging.getLogger(name).setLevel(logging.ERROR)
-            yield
-    finally:
-        for name, level in levels.items():
-            logging.getLogger(name).setLevel(level)

@@ -10,6 +10,7 @@ from worker.errors import ExportFailed, ScreenError, UsageError
 from worker.export import parity
 from worker.export.films import NOISE, noise, read_films
 from worker.export.formats import Contents, Films, Format
+from worker.export.quiet import quiet
 from worker.filesystem import write_all_atomic
 from worker.inference.engine import Engine
 from worker.inference.portable import Portable
@@ -87,16 +88,18 @@ def _films(card: Card, request: ExportRequest, tell: Tell) -> tuple[Films | None
             raise UsageError("int8 is calibrated on real films: name a folder of them with --films")
         return None, noise(card.input.size_px), NOISE
     films = read_films(request.films, card.input, tell)
+    of = f"real, from {request.films.resolve().name}"
     if not request.int8:
-        return None, films, f"real, from {request.films.name}"
-    return films[::2], films[1::2], f"real, from {request.films.name}, not those calibrated on"
+        return None, films, of
+    return films[::2], films[1::2], f"{of}, others than those calibrated on"
 
 
 def _converted(
     network: Portable, card: Card, wanted: Format, calibration: Films | None
 ) -> Contents:
     try:
-        return wanted.code.convert(network, card, calibration)
+        with quiet():
+            return wanted.code.convert(network, card, calibration)
     except ScreenError:
         raise
     except Exception as error:  # converters raise whatever they like

@@ -31,7 +31,7 @@ _CUDA = ("CUDA", "CUDNN", "CUBLAS", "cuDNN", "cuBLAS", "NVRTC")
 _ON_CPU_AT_ONCE = 4
 
 Precision = Literal["auto", "float32", "bfloat16"]
-Runtime = Literal["torch", "openvino"]
+Runtime = Literal["torch", "openvino", "onnx"]
 _Network = Callable[[Tensor], Explained]
 
 
@@ -55,6 +55,12 @@ class Engine:
         runtime: Runtime = "torch",
     ) -> None:
         self.card = model.card
+        if runtime == "onnx":
+            raise ConfigError(
+                "model.engine = 'onnx' runs exported files: write one with 'screen export "
+                f"{model.card.name} --format onnx --out exports' and name it as the model, or "
+                "set 'torch'"
+            )
         if runtime == "openvino" and device not in ("auto", "cpu"):
             raise ConfigError(
                 f"model.engine = 'openvino' runs on the CPU, but model.device = '{device}': "
@@ -136,7 +142,7 @@ class Engine:
                 guard.not_chest.tolist(),
                 strict=True,
             )
-            return [_finite(Prediction(*row)) for row in columns]
+            return [finite(Prediction(*row)) for row in columns]
 
     def _make_room(self, films: int) -> None:
         """Go on with half as many films at once, or without the CUDA device."""
@@ -195,7 +201,7 @@ class Engine:
         return best
 
 
-def _finite(prediction: Prediction) -> Prediction:
+def finite(prediction: Prediction) -> Prediction:
     """The prediction; NaN lies below every threshold, and would be called negative.
 
     Raises FloatingPointError, an error of the program: the film that it stays with is found alone.

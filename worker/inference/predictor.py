@@ -9,12 +9,12 @@ import threading
 import time
 from collections import deque
 from concurrent.futures import Future
+from typing import Protocol
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from worker.inference.engine import Engine
 from worker.records import Prediction
 
 _LINGER_S = 0.05  # for which a film may wait for others: a pass of few films wastes time
@@ -22,13 +22,43 @@ _LINGER_S = 0.05  # for which a film may wait for others: a pass of few films wa
 _Job = tuple[NDArray[np.float32], "Future[Prediction]", float]  # film, its future, when it came
 
 
+class Predicts(Protocol):
+    """What predicts: `worker.inference.engine.Engine`, or an exported file in its own runtime.
+
+    `device`, `place` and `precision` say where and how, `note` what had to be done, for people.
+    `threads` may ask at once, `at_once` films go in one pass, `None` for as many as there are.
+    """
+
+    note: str | None
+    precision: str
+
+    @property
+    def device(self) -> torch.device:
+        """Where it runs."""
+
+    @property
+    def place(self) -> str:
+        """Where it runs, for people."""
+
+    @property
+    def threads(self) -> int:
+        """Threads that may predict at once."""
+
+    @property
+    def at_once(self) -> int | None:
+        """Films in one pass."""
+
+    def predict(self, inputs: NDArray[np.float32]) -> list[Prediction]:
+        """Predict N prepared films, float32 (N, S, S) in [0, 1], in order."""
+
+
 class Predictor:
     """Threads that run an engine. `at_once` films go through a GPU in one pass, at the most.
 
-    A film's future raises what `Engine.predict` raises, as do those of the films of the same pass.
+    A film's future raises what the engine raises, as do those of the films of the same pass.
     """
 
-    def __init__(self, engine: Engine, at_once: int) -> None:
+    def __init__(self, engine: Predicts, at_once: int) -> None:
         self._engine, self._at_once = engine, at_once
         self._jobs: deque[_Job] = deque()
         self._changed = threading.Condition()
