@@ -101,6 +101,7 @@ FORMATS = {
     for each in (
         Format("onnx", (".onnx",), ("onnxruntime",), ("onnx", "onnxscript")),
         Format("openvino", (".xml", ".bin"), ("openvino",), ("openvino",), ("nncf",)),
+        Format("executorch", (".pte",), ("executorch",), ("executorch", "torchao")),
     )
 }
 
