@@ -35,6 +35,8 @@ DOCUMENT = ROOT / "docs" / "EXPORT.md"
 WORK = ROOT / "build" / "exports"
 ELSEWHERE = {"litert": ROOT / ".venv-litert" / "bin" / "python"}  # formats with their own packages
 PRECISIONS = ("float32", "int8")
+SAMPLE = ("films", "of", "calibration", "outside", "outside_of")  # what two runs must share
+EXPORT = ("model", "format", "precision")  # what a row is of
 
 Row = dict[str, Any]
 
@@ -55,18 +57,34 @@ def main() -> None:
     parser.add_argument("--report", action="store_true", help="only from what was kept")
     chosen = parser.parse_args()
     kept = WORK / "results.json"
+    found = json.loads(kept.read_text(encoding="utf-8")) if kept.exists() else {"rows": []}
     if not chosen.report:
-        kept.write_text(json.dumps(measure(chosen), indent=1), encoding="utf-8")
-    text = report(json.loads(kept.read_text(encoding="utf-8")))
+        found = joined(found, measure(chosen))
+        kept.write_text(json.dumps(found, indent=1), encoding="utf-8")
+    text = report(found)
     print(text)
     document = placed(DOCUMENT.read_text(encoding="utf-8"), "export", text)
     DOCUMENT.write_text(document, encoding="utf-8")
 
 
+def joined(before: Row, now: Row) -> Row:
+    """What is measured now, with what was measured before of other formats on the same films."""
+    if any(before.get(key) != now[key] for key in SAMPLE):
+        return now
+    rows = {tuple(row[key] for key in EXPORT): row for row in (*before["rows"], *now["rows"])}
+    return now | {"rows": [rows[key] for key in sorted(rows, key=_place)]}
+
+
+def _place(key: tuple[str, str, str]) -> tuple[int, int, str]:
+    model, name, precision = key
+    return shipped_names().index(model), list(FORMATS).index(name), precision
+
+
 def measure(chosen: argparse.Namespace) -> Row:
-    """Every model in every format and precision."""
-    shutil.rmtree(WORK, ignore_errors=True)
-    WORK.mkdir(parents=True)
+    """Every chosen model in every chosen format and precision."""
+    for folder in ("calibration", *chosen.models):
+        shutil.rmtree(WORK / folder, ignore_errors=True)
+    WORK.mkdir(parents=True, exist_ok=True)
     facts = machine_facts(WORK)
     card = load_model(find_model(chosen.models[0])).card
     asked, calibration = drawn(list(class_folders(chosen.films)), chosen)

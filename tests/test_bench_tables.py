@@ -4,12 +4,13 @@ import pytest
 
 from bench import export_tables
 from bench.export import DOCUMENT as EXPORT_DOCUMENT
-from bench.export import spread
+from bench.export import joined, spread
 from bench.speed import figures, plots
 from bench.speed.__main__ import DOCUMENT, PARTS, keep, kept
 from bench.speed.ends import OPENVINO
 from bench.speed.facts import cores, machine_facts
 from bench.speed.tables import fill_in, placed, table
+from models.names import shipped_names
 
 STAGES = dict.fromkeys((*figures.UNAVOIDABLE, "hash", "page", "report files", "rows"), 1.0)
 
@@ -269,6 +270,16 @@ def test_a_table_of_exports_says_what_was_lost_and_won(exports):
         assert said in text
     document = EXPORT_DOCUMENT.read_text(encoding="utf-8")
     assert text in placed(document, "export", text)
+
+
+def test_exports_measured_later_join_those_on_the_same_films(exports):
+    model = shipped_names()[0]
+    first, again, other = ({**EXPORT, "model": model, "auc": auc} for auc in (0.1, 0.2, 0.3))
+    other["format"] = "openvino"
+    now = {**exports, "rows": [again]}
+    assert joined({**exports, "rows": [other, first]}, now)["rows"] == [again, other]
+    assert joined({**exports, "films": 9, "rows": [other]}, now) == now
+    assert joined({"rows": []}, now) == now
 
 
 @pytest.mark.parametrize(("count", "drawn"), [(1, [0]), (3, [0, 3, 6]), (99, list(range(10)))])
