@@ -5,7 +5,7 @@ BIN := .venv/bin
 PIPELINE := worker/pipeline.py,worker/admission.py,worker/decoding.py,worker/aside.py
 PIP := $(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: help setup demo test lint types audit coverage check bench heatmaps torture fuzz clean
+.PHONY: help setup demo test lint types audit coverage check bench heatmaps exports torture fuzz clean
 
 help:  ## This list
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -15,7 +15,7 @@ setup: .venv/installed  ## The program in .venv: .venv/bin/screen
 demo: .venv/demo  ## Screen 17 real films in a fresh site, demo-site/, and show the results
 	$(BIN)/python demo/demo.py demo-site
 
-test: .venv/test .venv-litert/installed  ## All tests, a worker a core
+test: .venv/test .venv/browser .venv-litert/installed  ## All tests, a worker a core
 	OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses auto --dist loadfile
 
 lint: .venv/lint  ## Style
@@ -45,6 +45,9 @@ bench: .venv/bench  ## Speed and memory, all of docs/PERFORMANCE.md (an hour or 
 heatmaps: .venv/test  ## Heat maps against Grad-CAM, Captum and the thorax: docs/HEATMAPS.md's tables
 	$(BIN)/python -m bench.heatmaps
 
+exports: .venv/test .venv-litert/installed  ## Exported models against torch, size, speed and losses: docs/EXPORT.md's tables
+	$(BIN)/python -m bench.export
+
 torture: .venv/test  ## Kill the worker 10,000 times and cut its power; goes on where it stopped
 	$(BIN)/python -m tests.torture
 
@@ -52,7 +55,7 @@ fuzz: .venv/test  ## 20,000 mutants and bombs through the real daemon; goes on w
 	$(BIN)/python -m tests.hostile.campaign --mutants 20000 --resume
 
 clean:  ## Remove what these commands made
-	rm -rf .venv .venv-litert demo-site build dist
+	rm -rf .venv .venv-litert demo-site build dist deploy/browser/node_modules
 
 .venv/bin/python:
 	$(PYTHON) -m venv .venv
@@ -75,6 +78,11 @@ clean:  ## Remove what these commands made
 	.venv-litert/bin/pip install --quiet --disable-pip-version-check \
 		--constraint constraints-litert.txt --editable '.[litert]'
 	@touch $@
+
+# The runtime of the page that deploy/browser/pack.py makes: npm checks it against the lock file.
+.venv/browser: deploy/browser/package-lock.json | .venv/bin/python
+	@command -v npm >/dev/null || { echo "npm is not installed: the page is not tested" >&2; exit 0; }; \
+	npm ci --silent --ignore-scripts --no-audit --no-fund --prefix deploy/browser && touch $@
 
 .venv/bench: .venv/installed
 	$(PIP) --editable '.[bench]'

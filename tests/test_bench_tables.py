@@ -2,11 +2,15 @@
 
 import pytest
 
+from bench import export_tables
+from bench.export import DOCUMENT as EXPORT_DOCUMENT
+from bench.export import joined, spread
 from bench.speed import figures, plots
 from bench.speed.__main__ import DOCUMENT, PARTS, keep, kept
 from bench.speed.ends import OPENVINO
 from bench.speed.facts import cores, machine_facts
-from bench.speed.tables import fill_in, table
+from bench.speed.tables import fill_in, placed, table
+from models.names import shipped_names
 
 STAGES = dict.fromkeys((*figures.UNAVOIDABLE, "hash", "page", "report files", "rows"), 1.0)
 
@@ -213,3 +217,71 @@ def test_results_are_kept_by_part(tmp_path, results):
     for part in ("latency", "rerun"):
         keep(tmp_path / f"{part}.json", results[part])
     assert kept(tmp_path) == {part: results[part] for part in ("latency", "rerun")}
+
+
+# Exports
+
+EXPORT = {
+    "model": "small",
+    "format": "onnx",
+    "precision": "int8",
+    "source_bytes": 9_700_000,
+    "files_bytes": 2_600_000,
+    "made_with": {"torch": "2.13.0"},
+    "torch_films_per_s": 100.0,
+    "times_torch": 1.5,
+    "parity": {
+        "probability": 0.021,
+        "heat_map": 0.034,
+        "guard_score": 0.005,
+        "forced_choices_changed": 2,
+    },
+    "decisions_changed": 3,
+    "auc": 0.9987,
+    "torch_auc": 0.9991,
+    "outside_passed": 1,
+    "torch_outside_passed": 0,
+}
+
+
+@pytest.fixture
+def exports(tmp_path):
+    refused = {"model": "small", "format": "litert", "precision": "int8", "error": "not installed"}
+    return {
+        "facts": machine_facts(tmp_path),
+        "films": 1000,
+        "of": "train224",
+        "calibration": 128,
+        "outside": 200,
+        "outside_of": "adult_nih",
+        "rows": [EXPORT, refused],
+    }
+
+
+def test_a_table_of_exports_says_what_was_lost_and_won(exports):
+    text = export_tables.report(exports)
+    for said in (
+        "| torch | 9.7 | 1 (100 films/s) | – | – | – | – | – | 0.9991 | 0 of 200 |",
+        "| onnx, int8 | 2.6 | 1.50 | 0.021 | 3.4% | 0.005 | 2 | 3 | 0.9987 | 1 of 200 |",
+        "| litert, int8 | not installed |",
+        "1,000 films of `train224`, which the models were trained on",
+        "Made with torch 2.13.0.",
+    ):
+        assert said in text
+    document = EXPORT_DOCUMENT.read_text(encoding="utf-8")
+    assert text in placed(document, "export", text)
+
+
+def test_exports_measured_later_join_those_on_the_same_films(exports):
+    model = shipped_names()[0]
+    first, again, other = ({**EXPORT, "model": model, "auc": auc} for auc in (0.1, 0.2, 0.3))
+    other["format"] = "openvino"
+    now = {**exports, "rows": [again]}
+    assert joined({**exports, "rows": [other, first]}, now)["rows"] == [again, other]
+    assert joined({**exports, "films": 9, "rows": [other]}, now) == now
+    assert joined({"rows": []}, now) == now
+
+
+@pytest.mark.parametrize(("count", "drawn"), [(1, [0]), (3, [0, 3, 6]), (99, list(range(10)))])
+def test_a_sample_is_spread_evenly(count, drawn):
+    assert spread(range(10), count) == drawn

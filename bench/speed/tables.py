@@ -24,25 +24,30 @@ _NAMES = {
 def table(part: str, result: Row) -> str:
     """The tables of one part's result, as `bench.speed` keeps it in JSON."""
     return "\n".join(
-        [_machine(result["facts"], quick=result["quick"]), "", *_TABLES[part](result["found"])]
+        [machine(result["facts"], quick=result["quick"]), "", *_TABLES[part](result["found"])]
     )
 
 
 def fill_in(document: str, results: Mapping[str, Row]) -> str:
-    """A document with the tables of these parts between their markers.
-
-    Raises KeyError for a part that the document has no place for.
-    """
+    """A document with the tables of these parts between their markers. Raises as `placed`."""
     for part, result in results.items():
-        place = re.compile(rf"(<!-- bench:{part} -->\n).*?(<!-- end -->)", re.DOTALL)
-        if not place.search(document):
-            raise KeyError(part)
-        text = table(part, result)
-        document = place.sub(lambda m, text=text: f"{m[1]}{text}\n{m[2]}", document)
+        document = placed(document, part, table(part, result))
     return document
 
 
-def _machine(facts: Row, *, quick: bool) -> str:
+def placed(document: str, part: str, text: str) -> str:
+    """A document with a part's text between its markers.
+
+    Raises KeyError for a part that the document has no place for.
+    """
+    place = re.compile(rf"(<!-- bench:{part} -->\n).*?(<!-- end -->)", re.DOTALL)
+    if not place.search(document):
+        raise KeyError(part)
+    return place.sub(lambda m: f"{m[1]}{text}\n{m[2]}", document)
+
+
+def machine(facts: Row, *, quick: bool) -> str:
+    """The machine, the versions and the load that figures belong to."""
     packages = ", ".join(f"{name} {version}" for name, version in facts["packages"].items())
     settings = "".join(f", {name}={value}" for name, value in facts["settings"].items())
     gpu = f", {facts['gpu']}" if facts["gpu"] else ""

@@ -1,0 +1,127 @@
+"""One export, made and measured in a process of its own: each format may have its environment.
+
+`python -m bench.export` runs it: `python -m bench.exported MODEL FORMAT PRECISION FOLDER`, where
+FOLDER has `films.npz` and `calibration/`; the figures come as JSON on the last line of stdout.
+"""
+
+import json
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from sklearn.metrics import roc_auc_score
+
+from models.cards import Card
+from models.registry import find_model, load_model
+from worker.errors import ScreenError
+from worker.export import parity
+from worker.export.formats import FORMATS, Runtime
+from worker.export.run import ExportRequest, export
+from worker.inference.decide import decide
+from worker.inference.engine import Engine
+from worker.inference.portable import Answers
+from worker.records import Prediction, Tags
+
+Films = NDArray[np.float32]
+ROUNDS, TIMED = 7, 8  # films one by one, in turns with torch; the best round counts
+
+
+def main() -> None:
+    """Measure what the arguments name, print it as JSON."""
+    model, name, precision, folder = sys.argv[1:]
+    try:
+        print(json.dumps(measured(model, name, precision, Path(folder))))
+    except ScreenError as error:
+        print(json.dumps({"error": str(error)}))
+
+
+def measured(model_name: str, name: str, precision: str, folder: Path) -> dict[str, Any]:
+    """Export, open, compare with torch on all films: size, speed, differences, AUC.
+
+    Raises ScreenError where the format cannot take the model or a package is missing.
+    """
+    torch.set_num_threads(1)
+    model = load_model(find_model(model_name))
+    request = ExportRequest(
+        FORMATS[name], folder / model_name / name, precision == "int8", folder / "calibration"
+    )
+    start = time.perf_counter()
+    exported = export(model, request)
+    seconds = time.perf_counter() - start
+    *files, _ = exported.files
+    runtime = request.format.code.open_runtime(tuple(f.read_bytes() for f in files), threads=1)
+    engine = Engine(model, "cpu", "float32")
+    with np.load(folder / "films.npz") as saved:
+        films, outside, is_ill = (saved[part] for part in ("films", "outside", "is_ill"))
+    found, expected = runtime(films), parity.answers_of(engine, films)
+    found_outside, expected_outside = runtime(outside), parity.answers_of(engine, outside)
+    about = exported.card.export
+    return {
+        "source_bytes": (find_model(model_name) / model.card.weights.file).stat().st_size,
+        "files_bytes": sum(file.stat().st_size for file in files),
+        "made_with": about.made_with if about else {},
+        "seconds": seconds,
+        **ratio(engine, runtime, films[:TIMED]),
+        "parity": parity.compare(found, expected, model.card, "").model_dump(),
+        "decisions_changed": changed(found, expected, model.card),
+        "auc": float(roc_auc_score(is_ill, found.probability)),
+        "torch_auc": float(roc_auc_score(is_ill, expected.probability)),
+        "passed_by_guard": passed(found, model.card),
+        "torch_passed_by_guard": passed(expected, model.card),
+        "outside_changed": changed(found_outside, expected_outside, model.card),
+        "outside_passed": passed(found_outside, model.card),
+        "torch_outside_passed": passed(expected_outside, model.card),
+    }
+
+
+def ratio(engine: Engine, runtime: Runtime, films: Films) -> dict[str, float]:
+    """Films a second, one at a time on one thread, of both; the ratio is of their best rounds."""
+    asked: tuple[tuple[Callable[[Films], Any], list[float]], ...]
+    asked = ((engine.predict, []), (runtime, []))
+    for _ in range(ROUNDS):
+        for ask, rounds in asked:
+            rounds.append(_seconds(ask, films))
+    torch_s, own_s = (min(rounds[1:]) for _, rounds in asked)  # the first of each warms up
+    return {
+        "torch_films_per_s": len(films) / torch_s,
+        "films_per_s": len(films) / own_s,
+        "times_torch": torch_s / own_s,
+    }
+
+
+def _seconds(ask: Callable[[Films], Any], films: Films) -> float:
+    start = time.perf_counter()
+    for film in films:
+        ask(film[None])
+    return time.perf_counter() - start
+
+
+def changed(found: Answers, expected: Answers, card: Card) -> int:
+    """Films with another decision, the guard's and the abstention band's included."""
+    return sum(
+        a != b for a, b in zip(decisions(found, card), decisions(expected, card), strict=True)
+    )
+
+
+def passed(answers: Answers, card: Card) -> int:
+    """Films that the guard lets pass."""
+    return int(np.sum(answers.guard_score <= card.guard.threshold))
+
+
+def decisions(answers: Answers, card: Card) -> list[str]:
+    """What each film is called, or why it is refused."""
+    rows = zip(*answers, strict=True)
+    verdicts = (
+        decide(Prediction(float(p), heat, float(g), float(n)), card, None, Tags(), "refuse")
+        for p, heat, g, n in rows
+    )
+    return [verdict.reason or verdict.decision for verdict in verdicts]
+
+
+if __name__ == "__main__":
+    main()
