@@ -143,7 +143,17 @@ def test_the_worker_itself_does_not_load_the_parser_of_films():
         "worker.cli.main",
         *(
             f"worker.cli.{n}"
-            for n in ("films", "work", "results", "query", "model", "health", "failed", "network")
+            for n in (
+                "films",
+                "work",
+                "results",
+                "query",
+                "model",
+                "health",
+                "failed",
+                "network",
+                "export",
+            )
         ),
     ],
 )

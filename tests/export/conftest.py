@@ -12,12 +12,12 @@ from worker.inference.engine import Engine
 
 @pytest.fixture(scope="session")
 def real_films(sample_films):
-    """The 16 validation films as the shipped models take them, and each as a negative, (N, S, S).
+    """The 16 validation films as the shipped models take them, and each on its side, (N, S, S).
 
-    Of the negatives the guard lets none pass: a guard that an export lost would be seen.
+    Of those the guard lets none pass: a guard that an export lost would be seen.
     """
     films = read_films(sample_films, load_model(find_model("default")).card.input)
-    return np.concatenate([films, 1 - films])
+    return np.concatenate([films, np.rot90(films, axes=(1, 2))])
 
 
 @pytest.fixture(scope="session", params=shipped_names())

@@ -7,6 +7,7 @@ from models.cards import Card
 from models.ensemble import Ensemble
 from models.registry import LoadedModel
 from tests.standin import make_card
+from worker.inference.guard import features, mahalanobis
 
 PX = 64
 
@@ -25,7 +26,7 @@ def random_model(architecture: str) -> LoadedModel:
         torch.nn.init.normal_(classifier.head.weight)
         logits = classifier(films).logits
         classifier.head.weight /= (logits[:, 1] - logits[:, 0]).std()
-    guard = _guard(sum(classifier.depth_sizes))
+        guard = _guard(features(classifier(films).depths))
     return LoadedModel(_card(architecture), Ensemble([classifier]).eval(), guard)
 
 
@@ -37,17 +38,21 @@ def _card(architecture: str) -> Card:
     )
 
 
-def _guard(channels: int, axes: int = 4) -> dict[str, torch.Tensor]:
+def _guard(seen: torch.Tensor, axes: int = 4) -> dict[str, torch.Tensor]:
+    """A guard about the middle of some features (N, D), which half of them pass."""
+    basis = torch.randn(seen.shape[1], axes)
+    mean = (seen @ basis).mean(dim=0)
+    limit = mahalanobis(seen @ basis, mean, torch.eye(axes)).median()
     guard = {
-        "centre": torch.zeros(channels),
-        "basis": torch.randn(channels, axes) / channels,
-        "adult_weight": torch.randn(axes),
-        "adult_bias": torch.tensor(0.1),
+        "centre": torch.zeros(seen.shape[1]),
+        "basis": basis,
+        "adult_weight": torch.zeros(axes),
+        "adult_bias": torch.tensor(-20.0),
     }
     for name in ("film", "chest"):
         guard |= {
-            f"{name}_mean": torch.zeros(axes),
+            f"{name}_mean": mean,
             f"{name}_precision": torch.eye(axes),
-            f"{name}_limit": torch.tensor(0.2),
+            f"{name}_limit": limit,
         }
     return guard

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import torch
 
 from models.architectures import FAMILIES
 from tests.export.models import PX, random_model
@@ -10,6 +11,8 @@ from worker.export.formats import FORMATS
 from worker.export.parity import answers_of, compare, is_alike
 from worker.inference.engine import Engine
 from worker.inference.portable import Portable
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
 FILMS = noise(PX)[:6]
 
@@ -29,7 +32,6 @@ def expected(model):
     return answers_of(Engine(model, "cpu", "float32"), FILMS)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("name", ["onnx", "openvino"])
 def test_it_answers_as_torch_does_in_any_number(name, model, portable, expected):
     code = FORMATS[name].code
@@ -37,14 +39,11 @@ def test_it_answers_as_torch_does_in_any_number(name, model, portable, expected)
     parity = compare(found, expected, model.card, "noise")
     assert is_alike(parity), parity
     assert np.ptp(expected.heat_map, axis=(1, 2)).min() > 0.01  # else anything would agree
-    assert np.std(expected.probability) > 0.01
-    assert np.std(expected.guard_score) > 0.001
+    assert np.ptp(expected.probability) > 0.01
+    assert np.ptp(expected.guard_score) > 0.1
 
 
-@pytest.mark.slow
 def test_the_whole_model_as_one_network_answers_as_its_parts_do(model, portable, expected):
-    import torch
-
     found = portable(torch.from_numpy(FILMS)[:, None])
     for one, other in zip(found, expected, strict=True):
         np.testing.assert_allclose(one.numpy(), other, rtol=1e-3, atol=1e-4)

@@ -64,6 +64,8 @@ def _described(folder: Path, mark: str, config: "Config") -> Iterator[str]:
     yield f"{card.name} {card.version}{mark}"
     yield f"  architecture  {card.architecture}, {card.input.size_px} px"
     yield f"  weights       sha256 {card.weights.sha256}"
+    if card.export:
+        yield f"  exported for  {card.export.format}, {card.export.precision}"
     yield f"  threshold     {_constants(card.decision)}"
     if used.entry:
         yield f"  at this site  {_constants(used.decision)}; {used.decision.chosen_on}"

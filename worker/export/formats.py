@@ -75,8 +75,9 @@ class Format:
         self._require(self.runs_with, self.name)
 
     def versions(self, *, int8: bool) -> dict[str, str]:
-        """Versions of what exports, torch among them."""
-        used = {"torch", *self.converts_with, *(self.quantises_with if int8 else ())}
+        """Versions of what an export is made and compared with, torch among them."""
+        used = {"torch", *self.converts_with, *self.runs_with}
+        used |= set(self.quantises_with if int8 else ())
         return dict(sorted(_versions(used)))
 
     def _require(self, packages: Sequence[str], extra: str) -> None:
