@@ -15,7 +15,7 @@ setup: .venv/installed  ## The program in .venv: .venv/bin/screen
 demo: .venv/demo  ## Screen 17 real films in a fresh site, demo-site/, and show the results
 	$(BIN)/python demo/demo.py demo-site
 
-test: .venv/test .venv/browser  ## All tests, a worker a core
+test: .venv/test .venv-litert/installed .venv/browser  ## All tests, a worker a core
 	OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses auto --dist loadfile
 
 lint: .venv/lint  ## Style
@@ -55,7 +55,7 @@ fuzz: .venv/test  ## 20,000 mutants and bombs through the real daemon; goes on w
 	$(BIN)/python -m tests.hostile.campaign --mutants 20000 --resume
 
 clean:  ## Remove what these commands made
-	rm -rf .venv demo-site build dist deploy/browser/node_modules
+	rm -rf .venv .venv-litert demo-site build dist deploy/browser/node_modules
 
 .venv/bin/python:
 	$(PYTHON) -m venv .venv
@@ -77,6 +77,12 @@ clean:  ## Remove what these commands made
 .venv/browser: deploy/browser/package-lock.json | .venv/bin/python
 	@command -v npm >/dev/null || { echo "npm is not installed: the page is not tested" >&2; exit 0; }; \
 	npm ci --silent --ignore-scripts --no-audit --no-fund --prefix deploy/browser && touch $@
+
+.venv-litert/installed: pyproject.toml constraints-litert.txt  # 'screen export --format litert' alone
+	$(PYTHON) -m venv .venv-litert
+	.venv-litert/bin/pip install --quiet --disable-pip-version-check \
+		--constraint constraints-litert.txt --editable '.[litert]'
+	@touch $@
 
 .venv/bench: .venv/installed
 	$(PIP) --editable '.[bench]'

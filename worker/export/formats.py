@@ -103,6 +103,7 @@ FORMATS = {
         Format("onnx", (".onnx",), ("onnxruntime",), ("onnx", "onnxscript")),
         Format("openvino", (".xml", ".bin"), ("openvino",), ("openvino",), ("nncf",)),
         Format("executorch", (".pte",), ("executorch",), ("executorch", "torchao")),
+        Format("litert", (".tflite",), ("ai_edge_litert",), ("litert_torch", "ai_edge_quantizer")),
     )
 }
 
