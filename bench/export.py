@@ -33,6 +33,7 @@ from worker.labels import LabelledFilm, class_folders
 
 DOCUMENT = ROOT / "docs" / "EXPORT.md"
 WORK = ROOT / "build" / "exports"
+KEPT = WORK / "results.json"
 ELSEWHERE = {"litert": ROOT / ".venv-litert" / "bin" / "python"}  # formats with their own packages
 PRECISIONS = ("float32", "int8")
 SAMPLE = ("films", "of", "calibration", "outside", "outside_of")  # what two runs must share
@@ -56,19 +57,28 @@ def main() -> None:
     parser.add_argument("--python", nargs="+", default=[], help="FORMAT=interpreter")
     parser.add_argument("--report", action="store_true", help="only from what was kept")
     chosen = parser.parse_args()
-    kept = WORK / "results.json"
-    found = json.loads(kept.read_text(encoding="utf-8")) if kept.exists() else {"rows": []}
     if not chosen.report:
-        found = joined(found, measure(chosen))
-        kept.write_text(json.dumps(found, indent=1), encoding="utf-8")
+        measure(chosen)
+    found = json.loads(KEPT.read_text(encoding="utf-8"))
     text = report(found)
     print(text)
     document = placed(DOCUMENT.read_text(encoding="utf-8"), "export", text)
     DOCUMENT.write_text(document, encoding="utf-8")
 
 
+def measure(chosen: argparse.Namespace) -> None:
+    """Every chosen model in every chosen format and precision; each is kept once it is measured."""
+    now = prepare(chosen)
+    interpreters = ELSEWHERE | {
+        name: Path(path) for name, _, path in (pair.partition("=") for pair in chosen.python)
+    }
+    for row in rows(chosen.models, chosen.formats, interpreters):
+        before = json.loads(KEPT.read_text(encoding="utf-8")) if KEPT.exists() else {"rows": []}
+        KEPT.write_text(json.dumps(joined(before, now | {"rows": [row]}), indent=1))
+
+
 def joined(before: Row, now: Row) -> Row:
-    """What is measured now, with what was measured before of other formats on the same films."""
+    """What is measured now, with what was measured before of other exports on the same films."""
     if any(before.get(key) != now[key] for key in SAMPLE):
         return now
     rows = {tuple(row[key] for key in EXPORT): row for row in (*before["rows"], *now["rows"])}
@@ -80,36 +90,32 @@ def _place(key: tuple[str, str, str]) -> tuple[int, int, str]:
     return shipped_names().index(model), list(FORMATS).index(name), precision
 
 
-def measure(chosen: argparse.Namespace) -> Row:
-    """Every chosen model in every chosen format and precision."""
-    for folder in ("calibration", *chosen.models):
-        shutil.rmtree(WORK / folder, ignore_errors=True)
-    WORK.mkdir(parents=True, exist_ok=True)
-    facts = machine_facts(WORK)
+def prepare(chosen: argparse.Namespace) -> Row:
+    """Draw the films and prepare them; exports of other films are removed, others are kept."""
     card = load_model(find_model(chosen.models[0])).card
     asked, calibration = drawn(list(class_folders(chosen.films)), chosen)
-    for film in calibration:
-        (WORK / "calibration" / film.label).mkdir(parents=True, exist_ok=True)
-        shutil.copy(film.path, WORK / "calibration" / film.label)
     outside = spread(list(regular_files(chosen.outside)), chosen.outside_sample)
-    np.savez(
-        WORK / "films.npz",
-        films=prepared([film.path for film in asked], card.input),
-        outside=prepared(outside, card.input),
-        is_ill=np.array([film.label == card.labels[1] for film in asked]),
-    )
-    interpreters = ELSEWHERE | {
-        name: Path(path) for name, _, path in (pair.partition("=") for pair in chosen.python)
-    }
-    return {
-        "facts": facts,
+    now: Row = {
         "films": len(asked),
         "of": chosen.films.name,
         "calibration": len(calibration) // 2,
         "outside": len(outside),
         "outside_of": chosen.outside.parent.name,
-        "rows": list(rows(chosen.models, chosen.formats, interpreters)),
     }
+    sample = WORK / "sample.json"
+    if not sample.exists() or json.loads(sample.read_text(encoding="utf-8")) != now:
+        shutil.rmtree(WORK, ignore_errors=True)
+        for film in calibration:
+            (WORK / "calibration" / film.label).mkdir(parents=True, exist_ok=True)
+            shutil.copy(film.path, WORK / "calibration" / film.label)
+        np.savez(
+            WORK / "films.npz",
+            films=prepared([film.path for film in asked], card.input),
+            outside=prepared(outside, card.input),
+            is_ill=np.array([film.label == card.labels[1] for film in asked]),
+        )
+        sample.write_text(json.dumps(now), encoding="utf-8")
+    return {"facts": machine_facts(WORK), **now}
 
 
 def drawn(

@@ -55,6 +55,7 @@ get("file").addEventListener("change", (event) => {
 
 /** Clear what is shown, at once; then screen the film after those before it. */
 function take(files) {
+  if (get("file").disabled) return; // the model is not open yet, or never will be: the page says so
   const mine = ++latest;
   get("result").hidden = true;
   if (files.length !== 1) return say("One film at a time.");

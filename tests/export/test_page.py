@@ -284,11 +284,11 @@ def drop(page: Page, *films: Path) -> None:
         }""",
         contents,
     )
-    page.locator(SIGHTED).first.wait_for()
 
 
 def test_a_film_may_be_dropped_anywhere(page):
     drop(page, FILMS[-1])
+    page.locator(SIGHTED).first.wait_for()
     assert page.locator("#name").text_content() == FILMS[-1].name
     assert page.locator("#decision").text_content() == "PNEUMONIA"
 
@@ -404,4 +404,6 @@ def test_a_page_whose_model_was_changed_answers_nothing(browser, packed, card, t
     page.goto(changed.as_uri())
     page.locator("#status:text-matches('cannot be used')").wait_for()
     assert page.locator("#file").is_disabled()
+    drop(page, FILMS[0])
+    assert "cannot be used" in (page.locator("#status").text_content() or "")
     page.close()
