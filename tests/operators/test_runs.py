@@ -258,7 +258,7 @@ def test_idle_time_is_no_speed(ran):
     day, later = "'2026-02-01 08:00:00.000000'", "'2026-02-05 08:00:00.000000'"
     changed(engine, f"UPDATE runs SET started_at = {day}, finished_at = NULL WHERE id = 3")
     changed(engine, f"UPDATE files SET recorded_at = {day} WHERE run_id = 3 AND id % 2 = 1")
-    changed(engine, f"UPDATE files SET recorded_at = {later} WHERE run_id = 3 AND NOT id % 2")
+    changed(engine, f"UPDATE files SET recorded_at = {later} WHERE run_id = 3 AND id % 2 = 0")
     changed(
         engine,
         "UPDATE files SET finished_at = datetime(recorded_at, '+10 seconds') || '.000000' "
