@@ -8,7 +8,7 @@ from sqlalchemy import text
 
 from worker.backfill import backfill
 from worker.errors import CorruptFile, TooLarge
-from worker.intake.archive import archive_files
+from worker.intake.archive import Folder, archive_files
 from worker.pipeline import Pipeline
 from worker.site import hold_site
 from worker.store.outcomes import Duplicate, Failed, Screened
@@ -22,7 +22,7 @@ class Archivist:
         self.config, self.engine, self.screener, self.noon = config, engine, screener, noon
         self.passed_over, self.outcomes = 0, []
 
-    def run(self, *folders, limit=None, batch_size=2, advance=None):
+    def run(self, *folders, limit=None, batch_size=2, advance=None, **options):
         """One backfill as the command does it; returns its outcomes by kind."""
         self.passed_over, self.outcomes = 0, []
         model_id = register_model(
@@ -48,12 +48,13 @@ class Archivist:
                 model_id=model_id,
                 check=lambda: None,
             ),
-            (found for folder in folders for found in archive_files(folder)),
+            [Folder(folder) for folder in folders],
             run_id=run_id,
             model_id=model_id,
             batch_size=batch_size,
             limit=limit,
             advance=advance or self.advance,
+            **options,
         )
         end_run(self.engine, run_id, self.noon)
         return Counter(type(outcome) for outcome in self.outcomes)

@@ -29,7 +29,7 @@ LAYERS = (
     ("worker.admission", "worker.recovery", "worker.shelves", "worker.failed", "worker.retention"),
     ("worker.decoding", "worker.chores"),
     ("worker.pipeline", "worker.site"),
-    ("worker.aside",),
+    ("worker.aside", "worker.lister"),
     ("worker.restore",),
     ("worker.daemon", "worker.backfill", "worker.classify", "worker.evaluate", "worker.train"),
     ("worker.web", "worker.interop"),

@@ -61,7 +61,7 @@ def test_upgrading_again_changes_nothing(engine):
 
 def test_a_fresh_database_has_no_schema_until_it_is_upgraded(settings):
     engine = open_database(settings, create=True)
-    assert revisions(engine) == (None, "0007")
+    assert revisions(engine) == (None, "0009")
     with pytest.raises(StoreError, match="screen db upgrade"):
         require_current(engine)
     upgrade(engine)

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from worker.config import Config
     from worker.screening import Screener
+    from worker.store.archives import Listing
     from worker.store.outcomes import Outcome
 
 _SAME_AGAIN = "nothing is lost: the same command goes on where this one stopped"
@@ -216,6 +217,18 @@ def _there(config: "Config", engine: "Engine") -> int:
     return survey(config.site.inbox).files + waiting_files_count(engine, inbox=True)
 
 
+def _say_resumed(listing: "Listing") -> None:
+    from worker.cli.progress import say
+    from worker.report.text import printable
+
+    say(
+        f"screen: {printable(listing.source)}: going on with the list of "
+        f"{listing.listed_at:%Y-%m-%d %H:%M} UTC, {listing.files} files; new and changed files are "
+        "found when all is finished, or with --rescan",
+        err=True,
+    )
+
+
 def _say_failed(count: int) -> None:
     say = f"screen: {count} files could not be screened, and are kept: 'screen failed list'"
     click.echo(say, err=True)
@@ -225,26 +238,36 @@ def _say_failed(count: int) -> None:
 @click.argument("paths", nargs=-1, required=True, type=EXISTING)
 @click.option("--limit", type=click.IntRange(1), help="Stop after this many files.")
 @click.option("--dry-run", is_flag=True, help="Count the files and end.")
+@click.option(
+    "--rescan", is_flag=True, help="List the archives anew although some of their files still wait."
+)
 @config_option
 def backfill(
-    paths: tuple[Path, ...], limit: int | None, dry_run: bool, config_file: Path | None
+    paths: tuple[Path, ...],
+    limit: int | None,
+    dry_run: bool,
+    rescan: bool,
+    config_file: Path | None,
 ) -> None:
     """Screen the films of archives into the site's database and reports.
 
     Archives are only read, never changed. Stop it at any moment: the same command goes on where
-    it stopped, and tries again what failed for want of rights, limits or decoders. Exit code 3
-    says that some files of these archives could not be read, now or before.
+    it stopped, and tries again what failed for want of rights, limits or decoders. A list of an
+    archive serves until all on it is finished; the run after that, or --rescan, finds new and
+    changed files. Exit code 3 says that some files of these archives could not be read, now or
+    before.
 
     \b
     Examples:
       screen backfill /archive/2019 --limit 1000
       screen backfill /archive
+      screen backfill /archive --rescan
     """
     from worker.backfill import backfill as run_backfill
-    from worker.cli.progress import bar
+    from worker.cli.progress import bar, lengthen
     from worker.cli.tally import Tally
     from worker.folders import display_name
-    from worker.intake.archive import archive_files, count_files
+    from worker.intake.archive import Folder, count_files
     from worker.interop.answering import answer_all
     from worker.marks import require_this_site
     from worker.pipeline import Pipeline
@@ -261,8 +284,8 @@ def backfill(
         if own:
             raise click.UsageError(f"{path} belongs to this site: backfill takes archives")
     unlisted = Unlisted()
-    total = sum(count_files(path, unlisted) for path in paths)
     if dry_run:
+        total = sum(count_files(path, unlisted) for path in paths)
         click.echo(f"{total} files to look at; nothing was done")
         return
     tally: Tally | None = None
@@ -278,7 +301,7 @@ def backfill(
             run_id,
             model_id,
         ),
-        bar("", total, "film", leave=True) as shown,
+        bar("", None, "film", leave=True) as shown,
     ):
         tally = Tally(screener.card.labels)
 
@@ -289,16 +312,19 @@ def backfill(
 
         check = require_this_site(config.site, engine)
         tidy(config.site, engine, identity=config.dicom.identity)
-        files = (found for path in paths for found in archive_files(path, unlisted))
         run_backfill(
             engine,
             Pipeline(engine, screener, config, run_id=run_id, model_id=model_id, check=check),
-            files,
+            [Folder(path) for path in paths],
             run_id=run_id,
             model_id=model_id,
             batch_size=config.batch.size,
             limit=limit,
             advance=advance,
+            on_total=lambda files: lengthen(shown, min(files, limit or files)),
+            rescan=rescan,
+            on_error=unlisted,
+            on_resume=_say_resumed,
         )
         settle_pages(config.site, engine)
         answer_all(engine, config, check)
