@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from sqlalchemy import Engine
 
     from worker.config import Config
+    from worker.report.eyes import Reports
     from worker.screening import Screener
     from worker.store.archives import Listing
     from worker.store.outcomes import Outcome
@@ -241,12 +242,20 @@ def _say_failed(count: int) -> None:
 @click.option(
     "--rescan", is_flag=True, help="List the archives anew although some of their files still wait."
 )
+@click.option(
+    "--report",
+    type=click.Choice(["all", "positive", "none"]),
+    default="all",
+    show_default=True,
+    help="Which films get page and picture: positive leaves out those that need no eyes.",
+)
 @config_option
 def backfill(
     paths: tuple[Path, ...],
     limit: int | None,
     dry_run: bool,
     rescan: bool,
+    report: "Reports",
     config_file: Path | None,
 ) -> None:
     """Screen the films of archives into the site's database and reports.
@@ -257,11 +266,15 @@ def backfill(
     changed files. Exit code 3 says that some files of these archives could not be read, now or
     before.
 
+    --report positive writes pages for positive and INDETERMINATE films, and for chest films that
+    were refused because nobody could judge them; 'screen report' makes the others later.
+
     \b
     Examples:
       screen backfill /archive/2019 --limit 1000
       screen backfill /archive
       screen backfill /archive --rescan
+      screen backfill /archive --report positive
     """
     from worker.backfill import backfill as run_backfill
     from worker.cli.progress import bar, lengthen
@@ -314,7 +327,15 @@ def backfill(
         tidy(config.site, engine, identity=config.dicom.identity)
         run_backfill(
             engine,
-            Pipeline(engine, screener, config, run_id=run_id, model_id=model_id, check=check),
+            Pipeline(
+                engine,
+                screener,
+                config,
+                run_id=run_id,
+                model_id=model_id,
+                check=check,
+                reports=report,
+            ),
             [Folder(path) for path in paths],
             run_id=run_id,
             model_id=model_id,

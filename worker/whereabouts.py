@@ -1,0 +1,22 @@
+"""Where a film lies that was screened before."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from worker.config import Site
+from worker.intake.found import INBOX
+from worker.store.answers import Place
+
+
+@contextmanager
+def films_at(site: Site, place: Place) -> Iterator[list[Path]]:
+    """Where a file may be, in the order in which it moves: looked at so, it is never missed."""
+    if place.is_removed:
+        yield []
+    elif place.source != INBOX:
+        yield [place.path]
+    else:
+        claim, name = place.path.parent.name, place.path.name
+        claimed = site.work / claim / name  # the site may have been moved since
+        yield [claimed, site.done / place.final_name] if place.final_name else [claimed]
