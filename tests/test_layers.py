@@ -26,6 +26,7 @@ LAYERS = (
     ("worker.store",),
     ("worker.marks", "worker.patience"),
     ("worker.report",),
+    ("worker.spool",),
     ("worker.whereabouts",),
     ("worker.admission", "worker.recovery", "worker.shelves", "worker.failed", "worker.retention"),
     ("worker.decoding", "worker.chores"),
@@ -112,6 +113,7 @@ ALLOWED = {
     "jinja2": {"worker.report"},
     "sklearn": {"worker.evaluate", "worker.train"},
     "pickle": set(),
+    "fsspec": {"worker.intake"},
     "sqlite3": {"worker.store"},  # for its authorizer: `screen query --sql`
 }
 

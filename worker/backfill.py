@@ -12,6 +12,7 @@ from worker.folders import raise_it
 from worker.intake.archive import Archive
 from worker.lister import Lister
 from worker.pipeline import Pipeline
+from worker.spool import Spool
 from worker.store.archives import Listing, waiting_after
 from worker.store.outcomes import Outcome
 from worker.store.work import Item
@@ -33,6 +34,7 @@ def backfill(
     advance: Advance,
     on_total: Callable[[int], None] = lambda _files: None,
     rescan: bool = False,
+    spool: Spool | None = None,
     on_error: Callable[[OSError], None] = raise_it,
     on_resume: Callable[[Listing], None] = lambda _listing: None,
 ) -> None:
@@ -42,11 +44,18 @@ def backfill(
     many files are known of so far. `advance(files, outcomes)` is told of each step: files passed
     over because they were finished before, or the committed outcomes of a batch. Folders that
     cannot be listed go to `on_error`, lists that serve again to `on_resume`; with `rescan` none
-    does. Raises OSError or StoreError when disk or database refuse;
-    the same call again goes on where this one stopped.
+    does. Archives in object stores need a `spool`, which the caller closes. Raises OSError or
+    StoreError when disk, store or database refuse; the same call again goes on where this one
+    stopped.
     """
     started: deque[Started] = deque()
-    aside = Aside(pipeline, lambda batch, outcomes: advance(len(batch.items), outcomes))
+
+    def finished(batch: Started, outcomes: list[Outcome]) -> None:
+        if spool:
+            spool.release(batch.items)
+        advance(len(batch.items), outcomes)
+
+    aside = Aside(pipeline, finished)
     archives = list({each.source: each for each in archives}.values())
     lister = Lister(
         engine,
@@ -60,8 +69,8 @@ def backfill(
     told = _Told(lister, advance, on_total)
     try:
         with lister:
-            to_do = islice(_to_do(engine, archives, model_id, lister, told), limit)
-            for items in _batches(to_do, batch_size):
+            to_do: Iterator[Item] = islice(_to_do(engine, archives, model_id, lister, told), limit)
+            for items in _batches(spool.ready(to_do) if spool else to_do, batch_size):
                 if items[0].worker_deaths:  # quite alone, so that no other film is blamed
                     _finish_all(started, aside)
                 started.append(pipeline.start(items))

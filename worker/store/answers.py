@@ -1,6 +1,5 @@
 """Answers in DICOM: which are due, made and sent. The durable outbox of `worker.interop`."""
 
-import os
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -24,6 +23,7 @@ from sqlalchemy import (
 from sqlalchemy.dialects.sqlite import insert
 from sqlalchemy.orm import aliased
 
+from worker.intake.found import found_at
 from worker.store.pieces import pieces
 from worker.store.tables import Answer, File, Film, Model, Run, Screening
 from worker.uids import answer_uid, model_identity
@@ -67,6 +67,7 @@ class Due:
 class Place:
     """Where a file of some content was fed in, and what it is called in done/ since.
 
+    An object of an object store has its `url`, and no path.
     `path` is where it lay when it was recorded; `source` and `file` are those of `Found`.
     """
 
@@ -75,6 +76,7 @@ class Place:
     path: Path
     final_name: str | None
     is_removed: bool
+    url: str = ""
 
 
 @dataclass(frozen=True)
@@ -328,5 +330,6 @@ def _due(row: Row[int, int, str, str, str, str | None, int]) -> Due:
 
 
 def _place(row: Row[str, str, bytes, str | None, datetime | None]) -> Place:
-    path = Path(os.fsdecode(row.path))
-    return Place(row.source, row.file, path, row.final_name, row.film_removed_at is not None)
+    found = found_at(row.source, row.file, row.path, 0, 0)
+    removed = row.film_removed_at is not None
+    return Place(row.source, row.file, found.path, row.final_name, removed, found.url)
