@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from models.cards import Card, WeightsFile, write_card
+from tests.postgres import Server, running_server
 from tests.standin import SMALL_PX, StandInScreener, make_card
 from worker.config import Config, load_config
 from worker.site import init_site
@@ -164,6 +165,50 @@ def screener(card: Card) -> StandInScreener:
 def new_screener() -> Callable[[Card], StandInScreener]:
     """Make a stand-in for another model."""
     return StandInScreener
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Tests marked `databases` run on each of them; others on the first, SQLite."""
+    mark = metafunc.definition.get_closest_marker("databases")
+    if "database_kind" in metafunc.fixturenames and mark:
+        kinds = mark.args or ("sqlite", "postgresql")
+        metafunc.parametrize("database_kind", kinds, indirect=True)
+
+
+@pytest.fixture
+def database_kind(request: pytest.FixtureRequest) -> str:
+    """Which database a test runs on: sqlite or postgresql."""
+    return getattr(request, "param", "sqlite")
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[Server]:
+    """A server of PostgreSQL for the whole session, with a migrated database to copy from."""
+    with running_server() as server:
+        server.migrate()
+        yield server
+
+
+@pytest.fixture
+def database_url(
+    database_kind: str, tmp_path: Path, request: pytest.FixtureRequest
+) -> Iterator[str]:
+    """URL of a database of the test's kind; that of PostgreSQL has today's schema."""
+    if database_kind == "sqlite":
+        yield f"sqlite:///{tmp_path}/screen.db"
+        return
+    with request.getfixturevalue("postgres").database(migrated=True) as url:
+        yield url
+
+
+@pytest.fixture
+def empty_url(database_kind: str, tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[str]:
+    """URL of a database that has no schema; of SQLite there is not even a file."""
+    if database_kind == "sqlite":
+        yield f"sqlite:///{tmp_path}/empty.db"
+        return
+    with request.getfixturevalue("postgres").database() as url:
+        yield url
 
 
 @pytest.fixture

@@ -57,5 +57,5 @@ def test_a_site_that_was_marked_halfway_takes_the_mark_it_finds(site, noon, engi
     """A kill between the files and the row once left two marks."""
     found = (site.site.work / MARK).read_text().strip()
     monkeypatch.setattr("worker.marks.site_mark", lambda _engine: None)
-    monkeypatch.setattr("worker.marks.keep_site_mark", lambda *_: None)
+    monkeypatch.setattr("worker.marks.keep_site_mark", lambda _engine, mark, _now: mark)
     assert keep_marks(site.site, engine, noon) == found

@@ -13,6 +13,7 @@ from worker.errors import ConfigError, NotASite
 
 CONFIG_NAME = "config.toml"
 _SQLITE = "sqlite:///"
+_PASSWORD = re.compile(r"(://[^:/?#@]*:).*@|([?&](?:ssl)?password=)[^&]*")
 
 
 def _octal(value: str) -> str:
@@ -69,13 +70,30 @@ class Site(_Section):
 class Database(_Section):
     """Where results are kept."""
 
-    url: str = "sqlite:///screen.db"
+    url: str = Field(default="sqlite:///screen.db", repr=False)  # there may be a password in it
     busy_timeout_s: Positive = 10
 
     @property
+    def is_file(self) -> bool:
+        """Whether it is a file of SQLite; else a server has it."""
+        return self.url.startswith(_SQLITE)
+
+    @property
     def file(self) -> Path:
-        """The file behind the URL."""
+        """The file behind the URL; only where it `is_file`."""
         return Path(self.url.removeprefix(_SQLITE))
+
+    @property
+    def shown_url(self) -> str:
+        """The URL as people may see it: without its password."""
+        return _PASSWORD.sub(
+            lambda found: f"{found[1]}***@" if found[1] else f"{found[2]}***", self.url
+        )
+
+    @property
+    def has_password(self) -> bool:
+        """Whether the URL holds a password."""
+        return self.shown_url != self.url
 
 
 class Watch(_Section):

@@ -28,13 +28,19 @@ def keep_marks(site: Site, engine: Engine, now: datetime) -> str:
     """
     mark = site_mark(engine)
     if mark is None:
-        mark = _read(site.work) or uuid.uuid4().hex
-        for folder in (site.work, site.reports):
-            content = (mark + "\n").encode()
-            write_atomic(folder / MARK, content, int(site.file_mode, 8), sync=True)
-            sync_folder(folder)
-        keep_site_mark(engine, mark, now)
+        ours = _read(site.work) or uuid.uuid4().hex
+        _write(site, ours)
+        mark = keep_site_mark(engine, ours, now)
+        if mark != ours:  # another worker was faster
+            _write(site, mark)
     return mark
+
+
+def _write(site: Site, mark: str) -> None:
+    for folder in (site.work, site.reports):
+        content = (mark + "\n").encode()
+        write_atomic(folder / MARK, content, int(site.file_mode, 8), sync=True)
+        sync_folder(folder)
 
 
 def require_marks(site: Site, mark: str) -> None:

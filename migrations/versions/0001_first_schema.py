@@ -8,6 +8,9 @@ down_revision = None
 branch_labels = None
 depends_on = None
 
+# 64 bits: archives outgrow 32. SQLite wants its keys INTEGER, which has 64 there.
+ID = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
+
 
 # One row per file that came to an end: screened, duplicate or failed.
 RESULTS = """
@@ -68,7 +71,7 @@ WHERE screenings.id = (SELECT max(newer.id) FROM screenings AS newer
 def upgrade() -> None:
     op.create_table(
         "films",
-        sa.Column("id", sa.Integer(), nullable=False),
+        sa.Column("id", ID, nullable=False),
         sa.Column("sha256", sa.String(length=64), nullable=False),
         sa.Column("format", sa.Text(), nullable=False),
         sa.Column("rows", sa.Integer(), nullable=False),
@@ -123,8 +126,8 @@ def upgrade() -> None:
     )
     op.create_table(
         "screenings",
-        sa.Column("id", sa.Integer(), nullable=False),
-        sa.Column("film_id", sa.Integer(), nullable=False),
+        sa.Column("id", ID, nullable=False),
+        sa.Column("film_id", ID, nullable=False),
         sa.Column("model_id", sa.Integer(), nullable=False),
         sa.Column("run_id", sa.Integer(), nullable=False),
         sa.Column("decision", sa.Text(), nullable=False),
@@ -161,7 +164,7 @@ def upgrade() -> None:
     op.create_index(op.f("ix_screenings_screened_at"), "screenings", ["screened_at"], unique=False)
     op.create_table(
         "files",
-        sa.Column("id", sa.Integer(), nullable=False),
+        sa.Column("id", ID, nullable=False),
         sa.Column("run_id", sa.Integer(), nullable=False),
         sa.Column("model_id", sa.Integer(), nullable=False),
         sa.Column("source", sa.Text(), nullable=False),
@@ -175,7 +178,7 @@ def upgrade() -> None:
         sa.Column("attempts", sa.Integer(), nullable=False),
         sa.Column("strikes", sa.Integer(), nullable=False),
         sa.Column("worker_deaths", sa.Integer(), nullable=False),
-        sa.Column("screening_id", sa.Integer(), nullable=True),
+        sa.Column("screening_id", ID, nullable=True),
         sa.Column("final_name", sa.Text(), nullable=True),
         sa.Column("recorded_at", sa.DateTime(), nullable=False),
         sa.Column("finished_at", sa.DateTime(), nullable=True),
@@ -205,8 +208,8 @@ def upgrade() -> None:
     op.create_index(op.f("ix_files_state_source"), "files", ["state", "source"], unique=False)
     op.create_table(
         "failures",
-        sa.Column("id", sa.Integer(), nullable=False),
-        sa.Column("file_id", sa.Integer(), nullable=False),
+        sa.Column("id", ID, nullable=False),
+        sa.Column("file_id", ID, nullable=False),
         sa.Column("run_id", sa.Integer(), nullable=False),
         sa.Column("reason", sa.Text(), nullable=False),
         sa.Column("message", sa.Text(), nullable=False),

@@ -3,6 +3,8 @@
 Cards change with it: a model may have several networks.
 """
 
+import json
+
 import sqlalchemy as sa
 from alembic import op
 
@@ -14,8 +16,9 @@ depends_on = None
 
 def upgrade() -> None:
     """Rebuild two tables (SQLite cannot drop a constraint), with the views out of the way."""
-    views = op.get_bind().exec_driver_sql("SELECT name, sql FROM sqlite_master WHERE type = 'view'")
-    for name, _ in (made := views.fetchall()):
+    found = sa.inspect(op.get_bind())
+    views = {name: found.get_view_definition(name) or "" for name in found.get_view_names()}
+    for name in views:
         op.execute(f"DROP VIEW {name}")
     op.add_column("models", sa.Column("negative", sa.Text(), nullable=True))
     op.add_column("models", sa.Column("positive", sa.Text(), nullable=True))
@@ -25,8 +28,8 @@ def upgrade() -> None:
         models.alter_column("positive", existing_type=sa.Text(), nullable=False)
     with op.batch_alter_table("screenings") as screenings:
         screenings.drop_constraint(op.f("ck_screenings_decision"), type_="check")
-    for _, sql in made:
-        op.execute(sql)
+    for name, sql in views.items():  # PostgreSQL gives the question alone
+        op.execute(sql if sql.startswith("CREATE") else f"CREATE VIEW {name} AS {sql}")
 
 
 def _rewrite_cards() -> None:
@@ -34,13 +37,13 @@ def _rewrite_cards() -> None:
     models = sa.table(
         "models",
         sa.column("id", sa.Integer),
-        sa.column("card", sa.JSON),
+        sa.column("card", sa.Text),
         sa.column("negative", sa.Text),
         sa.column("positive", sa.Text),
     )
     connection = op.get_bind()
     for row in connection.execute(sa.select(models.c.id, models.c.card)).all():
-        card = dict(row.card)
+        card = json.loads(row.card)
         constants = dict(card["input"])
         member = {
             "architecture": card.pop("architecture"),
@@ -52,5 +55,5 @@ def _rewrite_cards() -> None:
         connection.execute(
             sa.update(models)
             .where(models.c.id == row.id)
-            .values(card=card, negative=negative, positive=positive)
+            .values(card=json.dumps(card), negative=negative, positive=positive)
         )

@@ -11,6 +11,9 @@ down_revision = "0003"
 branch_labels = None
 depends_on = None
 
+# 64 bits: archives outgrow 32. SQLite wants its keys INTEGER, which has 64 there.
+ID = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
+
 # One row per file that came to an end: screened, duplicate or failed.
 RESULTS = """
 CREATE VIEW results AS
@@ -94,7 +97,7 @@ def upgrade() -> None:
     op.create_table(
         "retention_days",
         sa.Column("day", sa.Date(), nullable=False),
-        sa.Column("last_file_before", sa.Integer(), nullable=False),
+        sa.Column("last_file_before", ID, nullable=False),
         sa.Column("films", sa.Integer(), nullable=False),
         sa.Column("reports", sa.Integer(), nullable=False),
         sa.Column("freed_bytes", sa.BigInteger(), nullable=False),
@@ -103,9 +106,9 @@ def upgrade() -> None:
     )
     op.create_table(
         "removals",
-        sa.Column("id", sa.Integer(), nullable=False),
+        sa.Column("id", ID, nullable=False),
         sa.Column("name", sa.Text(), nullable=False),
-        sa.Column("screening_id", sa.Integer(), nullable=True),
+        sa.Column("screening_id", ID, nullable=True),
         sa.ForeignKeyConstraint(
             ["screening_id"], ["screenings.id"], name=op.f("fk_removals_screening_id")
         ),

@@ -11,6 +11,9 @@ down_revision = "0004"
 branch_labels = None
 depends_on = None
 
+# 64 bits: archives outgrow 32. SQLite wants its keys INTEGER, which has 64 there.
+ID = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
+
 # One row per file that came to an end: screened, duplicate or failed.
 RESULTS = """
 CREATE VIEW results AS
@@ -71,7 +74,7 @@ def upgrade() -> None:
     op.execute("DROP VIEW results")
     for column in (("decision", sa.Text()), ("probability", sa.Double()), ("reason", sa.Text())):
         op.add_column("files", sa.Column(*column, nullable=True))
-    op.add_column("site", sa.Column("pages_safe", sa.Integer(), nullable=False, server_default="0"))
+    op.add_column("site", sa.Column("pages_safe", ID, nullable=False, server_default="0"))
     op.execute(OF_SCREENINGS)
     op.execute(OF_FAILURES)
     for table, column in (("files", "run_id"), ("screenings", "run_id"), ("files", "final_name")):

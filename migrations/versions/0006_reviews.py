@@ -11,6 +11,9 @@ down_revision = "0005"
 branch_labels = None
 depends_on = None
 
+# 64 bits: archives outgrow 32. SQLite wants its keys INTEGER, which has 64 there.
+ID = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
+
 # One row per file that came to an end: screened, duplicate or failed.
 RESULTS = """
 CREATE VIEW results AS
@@ -87,8 +90,8 @@ def upgrade() -> None:
     op.add_column("films", sa.Column("patient_name", sa.Text(), nullable=True))
     op.create_table(
         "reviews",
-        sa.Column("id", sa.Integer(), nullable=False),
-        sa.Column("screening_id", sa.Integer(), nullable=False),
+        sa.Column("id", ID, nullable=False),
+        sa.Column("screening_id", ID, nullable=False),
         sa.Column("verdict", sa.Text(), nullable=False),
         sa.Column("finding", sa.Text(), nullable=True),
         sa.Column("note", sa.Text(), nullable=False),

@@ -8,6 +8,9 @@ down_revision = "0006"
 branch_labels = None
 depends_on = None
 
+# 64 bits: archives outgrow 32. SQLite wants its keys INTEGER, which has 64 there.
+ID = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
+
 FILM_COLUMNS = (
     *("sop_class_uid", "study_date", "acquisition_date", "accession_number"),
     *("manufacturer_model_name", "device_serial_number", "software_versions", "station_name"),
@@ -21,8 +24,8 @@ def upgrade() -> None:
     op.create_index(op.f("ix_films_patient_key"), "films", ["patient_key"])
     op.create_table(
         "answers",
-        sa.Column("id", sa.Integer(), nullable=False),
-        sa.Column("screening_id", sa.Integer(), nullable=False),
+        sa.Column("id", ID, nullable=False),
+        sa.Column("screening_id", ID, nullable=False),
         sa.Column("kind", sa.Text(), nullable=False),
         sa.Column("sop_instance_uid", sa.Text(), nullable=False),
         sa.Column("state", sa.Text(), nullable=False),

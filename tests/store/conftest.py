@@ -17,8 +17,8 @@ from worker.store.work import begin_run, record, register_model
 
 
 @pytest.fixture
-def settings(tmp_path):
-    return Database(url=f"sqlite:///{tmp_path}/screen.db", busy_timeout_s=0.2)
+def settings(database_url):
+    return Database(url=database_url, busy_timeout_s=0.2)
 
 
 @pytest.fixture

@@ -2,7 +2,6 @@
 
 import json
 import shutil
-import sqlite3
 from datetime import date
 
 import pytest
@@ -12,6 +11,7 @@ from alembic.migration import MigrationContext
 from sqlalchemy import CheckConstraint, inspect, text
 
 from worker.assets import asset
+from worker.config import Database
 from worker.errors import StoreError
 from worker.store import database
 from worker.store.database import (
@@ -27,11 +27,19 @@ from worker.store.runs import latest_card
 from worker.store.tables import Base
 from worker.store.work import register_model
 
+pytestmark = pytest.mark.databases
+
+
+VIEWS = {"results", "latest_results"}
+
 
 def schema(engine):
-    """SQL of everything in the database."""
-    with engine.connect() as connection:
-        return connection.exec_driver_sql("SELECT name, sql FROM sqlite_master").fetchall()
+    """Everything in the database, as far as the database tells."""
+    found = inspect(engine)
+    looks = (found.get_columns, found.get_indexes, found.get_foreign_keys)
+    looks += (found.get_unique_constraints, found.get_check_constraints)
+    tables = {t: [str(look(t)) for look in looks] for t in found.get_table_names()}
+    return tables | {view: found.get_view_definition(view) for view in found.get_view_names()}
 
 
 def test_migrations_make_exactly_the_tables_of_the_program(engine):
@@ -48,7 +56,7 @@ def test_check_constraints_are_those_of_the_program(engine):
 
 
 def test_the_views_are_there_with_the_columns_that_queries_read(engine):
-    assert set(inspect(engine).get_view_names()) == {"results", "latest_results"}
+    assert set(inspect(engine).get_view_names()) == VIEWS
     columns = [column["name"] for column in inspect(engine).get_columns("results")]
     assert columns == [column.name for column in RESULTS.columns]
 
@@ -59,8 +67,16 @@ def test_upgrading_again_changes_nothing(engine):
     assert schema(engine) == before
 
 
-def test_a_fresh_database_has_no_schema_until_it_is_upgraded(settings):
-    engine = open_database(settings, create=True)
+@pytest.fixture
+def empty(empty_url):
+    """Engine of a database without any table."""
+    engine = open_database(Database(url=empty_url), create=True)
+    yield engine
+    engine.dispose()
+
+
+def test_a_fresh_database_has_no_schema_until_it_is_upgraded(empty):
+    engine = empty
     assert revisions(engine) == (None, "0009")
     with pytest.raises(StoreError, match="screen db upgrade"):
         require_current(engine)
@@ -89,17 +105,16 @@ def test_a_migration_that_fails_leaves_nothing_behind(engine, tmp_path, monkeypa
 
 
 @pytest.fixture
-def old_engine(settings, card, noon):
+def old_engine(empty, card, noon):
     """A database of schema 0001 with one screened film of the model that was shipped then."""
-    engine = open_database(settings, create=True)
+    engine = empty
     with engine.begin() as connection:
         command.upgrade(database._alembic(connection), "0001")
         for table, values in old_rows(card).items():
             names, marks = ", ".join(values), ", ".join(f":{name}" for name in values)
             sql = text(f"INSERT INTO {table} ({names}) VALUES ({marks})")
             connection.execute(sql, values)
-    yield engine
-    engine.dispose()
+    return engine
 
 
 def old_rows(card):
@@ -159,6 +174,11 @@ def test_an_upgrade_to_labels_keeps_every_row_and_what_the_views_say(old_engine)
     upgrade(old_engine)
     assert _older_columns(content(old_engine, *tables), before) == before
     assert integrity_problems(old_engine) == []
+
+
+@pytest.mark.databases("sqlite")
+def test_foreign_keys_hold_after_an_upgrade(old_engine):
+    upgrade(old_engine)
     with old_engine.connect() as connection:
         assert connection.exec_driver_sql("PRAGMA foreign_keys").scalar() == 1
 
@@ -177,10 +197,9 @@ def test_an_upgraded_database_knows_the_labels_of_its_models(old_engine, new_car
         connection.execute(text("UPDATE screenings SET model_id = 2, decision = 'TUBERCULOSIS'"))
 
 
-def test_a_database_of_a_newer_program_is_refused_and_left_alone(engine, settings):
-    with sqlite3.connect(settings.url.removeprefix("sqlite:///")) as connection:
-        connection.execute("UPDATE alembic_version SET version_num = '9999'")
-    connection.close()
+def test_a_database_of_a_newer_program_is_refused_and_left_alone(engine):
+    with engine.begin() as connection:
+        connection.execute(text("UPDATE alembic_version SET version_num = '9999'"))
     with pytest.raises(StoreError, match="another program"):
         upgrade(engine)
     with pytest.raises(StoreError, match="schema 9999"):

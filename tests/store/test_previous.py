@@ -11,6 +11,8 @@ from worker.records import Decision
 from worker.store.previous import MOST, previous_films
 from worker.store.queries import stored_screening
 
+pytestmark = pytest.mark.databases
+
 HERS, HIS = "aa" * 16, "bb" * 16
 
 
@@ -81,6 +83,7 @@ def test_what_is_stored_of_a_film_comes_back(engine, screen):
     assert (tags.patient_key, tags.study_date) == (HERS, "2024-01-31")
 
 
+@pytest.mark.databases("sqlite")
 def test_an_index_answers_in_its_own_order(engine, screen):
     screen()
     (steps,) = plans(engine, lambda: previous_films(engine, HERS, "cc", 7))

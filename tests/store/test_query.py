@@ -24,6 +24,8 @@ from worker.parquet import Kind, write_parquet
 from worker.store.reviews import Review, add_review
 from worker.store.sql import ask, reading
 
+pytestmark = pytest.mark.databases
+
 HOSTILE = "\x1b[2Jowned\u202e=1.jpg"
 FOREVER = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT max(i) FROM n"
 

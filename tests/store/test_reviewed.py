@@ -13,6 +13,8 @@ from worker.evaluate.reviewed import reviewed_films, wrong_films
 from worker.store.reviews import Review, add_review
 from worker.store.work import register_model
 
+pytestmark = pytest.mark.databases
+
 FILMS = (  # file, probability, decision; then each review: verdict, finding
     ("person1_virus_6.jpeg", 0.9, "PNEUMONIA", ("agree", "PNEUMONIA")),
     ("person1_virus_7.jpeg", 0.8, "PNEUMONIA", ("agree", "PNEUMONIA"), ("disagree", "NORMAL")),

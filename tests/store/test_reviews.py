@@ -11,6 +11,8 @@ from worker.store.lists import Written as WrittenList
 from worker.store.lists import keep_written, lists
 from worker.store.reviews import Review, add_review, finding_of, latest_reviews, reviews_of
 
+pytestmark = pytest.mark.databases
+
 LABELS = ("NORMAL", "PNEUMONIA")
 
 

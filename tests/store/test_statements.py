@@ -6,6 +6,8 @@ from sqlalchemy import event, text
 from worker.store.outcomes import screened_contents
 from worker.store.work import begin_attempt, begin_recovery, finished_files, record
 
+pytestmark = pytest.mark.databases
+
 
 @pytest.fixture
 def statements(engine):

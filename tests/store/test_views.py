@@ -14,6 +14,8 @@ from worker.store.reviews import Review, add_review
 from worker.store.runs import runs
 from worker.store.work import begin_run, register_model
 
+pytestmark = pytest.mark.databases
+
 
 @pytest.fixture
 def filled(shop, noon):
@@ -128,10 +130,10 @@ def test_the_answer_beside_a_file_is_that_of_its_screening_or_failure(filled, en
         SELECT files.id FROM files
         LEFT JOIN screenings ON screenings.id = screening_id
         LEFT JOIN failures ON failures.file_id = files.id
-        WHERE files.decision IS NOT CASE files.state WHEN 'failed' THEN 'REFUSED'
+        WHERE files.decision IS DISTINCT FROM CASE files.state WHEN 'failed' THEN 'REFUSED'
                                     ELSE screenings.decision END
-           OR files.probability IS NOT screenings.probability
-           OR files.reason IS NOT coalesce(failures.reason, screenings.reason)"""
+           OR files.probability IS DISTINCT FROM screenings.probability
+           OR files.reason IS DISTINCT FROM coalesce(failures.reason, screenings.reason)"""
     assert rows(engine, differing) == []
 
 
@@ -196,6 +198,7 @@ def test_the_newest_review_of_an_answer_is_asked_for(reviewed, engine, wanted, e
     assert names(engine, **wanted) == expected
 
 
+@pytest.mark.databases("sqlite")
 @pytest.mark.parametrize("wanted", [*QUESTIONS, *OF_REVIEWS], ids="+".join)
 def test_every_question_is_answered_by_an_index(filled, engine, wanted):
     """A million results were read through, row by row; SQLite's plan says what is read."""
@@ -203,6 +206,7 @@ def test_every_question_is_answered_by_an_index(filled, engine, wanted):
         assert not [step for step in plan if step.startswith("SCAN")], plan
 
 
+@pytest.mark.databases("sqlite")
 @pytest.mark.parametrize("wanted", QUESTIONS, ids="+".join)
 def test_a_question_for_the_newest_sorts_only_what_matched_it(filled, engine, wanted):
     ids, *_ = plans(engine, lambda: names(engine, **wanted, limit=50))
@@ -212,11 +216,13 @@ def test_a_question_for_the_newest_sorts_only_what_matched_it(filled, engine, wa
         assert len(ids) == 1, ids
 
 
+@pytest.mark.databases("sqlite")
 def test_without_a_question_the_newest_are_read_and_no_more(filled, engine):
     ids, *_ = plans(engine, lambda: names(engine, limit=50))
     assert ids == ["SCAN files"]  # in the order of its key, from the end: nothing is sorted
 
 
+@pytest.mark.databases("sqlite")
 def test_what_readers_reviewed_is_found_from_the_reviews(reviewed, engine):
     """There are few of them: all are read, by their index, and no other file."""
     ids, *_ = plans(engine, lambda: names(engine, reviewed=True, limit=50))
@@ -224,6 +230,7 @@ def test_what_readers_reviewed_is_found_from_the_reviews(reviewed, engine):
     assert scanned == ["SCAN reviews USING COVERING INDEX ix_reviews_screening_id_id"]
 
 
+@pytest.mark.databases("sqlite")
 def test_what_no_reader_reviewed_is_read_from_the_newest_on(reviewed, engine):
     ids, *_ = plans(engine, lambda: names(engine, reviewed=False, limit=50))
     assert ids[0] == "SCAN files"

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from worker.errors import LostFile, UnreadableFile, UsageError
-from worker.intake.found import Found, is_url
+from worker.intake.found import Found
 
 _S3 = ("s3", "s3a")
 _OPTIONS = {"use_listings_cache": False, "skip_instance_cache": False}
@@ -118,10 +118,9 @@ def _opened(url: str) -> tuple[Any, str]:
         scheme = url.partition("://")[0]
         fs, name = url_to_fs(url, **(_OPTIONS if scheme in _S3 else {}))
     except ImportError as error:
-        extra = "'cxr-screen[s3]'" if is_url(url) and url.startswith(_S3) else "what it names"
-        raise UsageError(
-            f"no package for this object store ({error}): pip install {extra}"
-        ) from error
+        extra = "'cxr-screen[s3]'" if url.startswith(_S3) else "what it names"
+        what = f"no package for this object store ({error}): pip install {extra}"
+        raise UsageError(what) from error
     except ValueError as error:
         raise UsageError(f"no object store is known by this URL: {error}") from error
     return fs, name

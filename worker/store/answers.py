@@ -20,10 +20,10 @@ from sqlalchemy import (
     select,
     update,
 )
-from sqlalchemy.dialects.sqlite import insert
 from sqlalchemy.orm import aliased
 
 from worker.intake.found import found_at
+from worker.store.dialect import insert_into
 from worker.store.pieces import pieces
 from worker.store.tables import Answer, File, Film, Model, Run, Screening
 from worker.uids import answer_uid, model_identity
@@ -123,7 +123,8 @@ def ask_within(
     ]
     if not rows:
         return 0
-    return connection.execute(insert(Answer).on_conflict_do_nothing(), rows).rowcount
+    new = insert_into(connection, Answer)
+    return connection.execute(new.on_conflict_do_nothing(), rows).rowcount
 
 
 def ask_for_missing(engine: Engine, kinds: tuple[Kind, ...], now: datetime) -> int:

@@ -46,7 +46,7 @@ def keep_made(engine: Engine, ids: Sequence[int], kinds: Sequence[Kind], now: da
     made = update(Screening).where(Screening.id.in_(ids)).values(report_left_out=False)
     with engine.begin() as connection:
         connection.execute(made)
-        mark_reports_due(connection, ids)
         mark_pages_unsafe(connection, min(ids))
         ask_for(connection, ids, kinds, now)
         make_possible(connection, ids, now)
+        mark_reports_due(connection, ids)

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from sqlalchemy import Connection, Engine, bindparam, literal, select, update
-from sqlalchemy.dialects.sqlite import insert
 
+from worker.store.dialect import insert_into
 from worker.store.tables import File, ResultList
 
 LIST_FILES = 1000
@@ -46,19 +46,30 @@ class Written:
 
 
 def mark_due(connection: Connection, files: Iterable[int]) -> None:
-    """The results of these files change with this transaction."""
-    _mark(connection, {file // LIST_FILES for file in files})
+    """The results of these files change with this transaction, which locks nothing after this."""
+    mark_blocks_due(connection, blocks_of(files))
 
 
 def mark_reports_due(connection: Connection, screenings: Collection[int]) -> None:
-    """The reports of these screenings, at most 1,024, come or go with this transaction."""
+    """The reports of these screenings, at most 1,024, come or go; otherwise as `mark_due`."""
+    mark_blocks_due(connection, blocks_of_reports(connection, screenings))
+
+
+def blocks_of(files: Iterable[int]) -> set[int]:
+    """Pages on which these files stand."""
+    return {file // LIST_FILES for file in files}
+
+
+def blocks_of_reports(connection: Connection, screenings: Collection[int]) -> set[int]:
+    """Pages on which these screenings, at most 1,024, stand."""
     asked = select(File.id // LIST_FILES).where(File.screening_id.in_(screenings)).distinct()
-    _mark(connection, set(connection.scalars(asked)))
+    return set(connection.scalars(asked))
 
 
-def _mark(connection: Connection, blocks: set[int]) -> None:
+def mark_blocks_due(connection: Connection, blocks: set[int]) -> None:
+    """Count a change of each of these pages: once and last in a transaction, see `postgres`."""
     if blocks:
-        new = insert(ResultList)
+        new = insert_into(connection, ResultList)
         again = {"changes": ResultList.changes + 1}
         connection.execute(
             new.on_conflict_do_update(index_elements=["block"], set_=again),
@@ -70,8 +81,9 @@ def mark_all_due(engine: Engine) -> None:
     """Every page is to be written anew."""
     values = [literal(1), literal(0), literal(0)]
     blocks = select(File.id // LIST_FILES, *values).where(literal(True)).distinct()
-    new = insert(ResultList).from_select(["block", "changes", "written", "results"], blocks)
+    columns = ["block", "changes", "written", "results"]
     with engine.begin() as connection:
+        new = insert_into(connection, ResultList).from_select(columns, blocks)
         connection.execute(new.on_conflict_do_nothing())
         connection.execute(update(ResultList).values(changes=ResultList.written + 1))
 

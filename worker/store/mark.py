@@ -5,6 +5,7 @@ from datetime import datetime
 from sqlalchemy import Connection, Engine, select, update
 from sqlalchemy.orm import Session
 
+from worker.store.dialect import one_at_a_time
 from worker.store.tables import SiteMark
 
 
@@ -14,10 +15,14 @@ def site_mark(engine: Engine) -> str | None:
         return session.scalar(select(SiteMark.mark))
 
 
-def keep_site_mark(engine: Engine, mark: str, now: datetime) -> None:
-    """Remember the mark, once and for all."""
+def keep_site_mark(engine: Engine, mark: str, now: datetime) -> str:
+    """Remember the mark, once and for all; gives the one that counts: another may be first."""
     with Session(engine) as session, session.begin():
-        session.add(SiteMark(mark=mark, made_at=now))
+        one_at_a_time(session.connection(), "site")
+        first = session.scalar(select(SiteMark.mark))
+        if first is None:
+            session.add(SiteMark(mark=mark, made_at=now))
+        return first or mark
 
 
 def pages_safe(engine: Engine) -> int:

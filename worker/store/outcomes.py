@@ -1,6 +1,6 @@
 """How files end: looked up before, written in one transaction per batch."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime
 
@@ -12,7 +12,8 @@ from worker.errors import FilmError
 from worker.failpoints import reach
 from worker.records import Decision, PreparedFilm, Record
 from worker.store.answers import Wanted, ask_within
-from worker.store.lists import mark_due, mark_reports_due
+from worker.store.dialect import insert_into
+from worker.store.lists import blocks_of, blocks_of_reports, mark_blocks_due
 from worker.store.mark import mark_pages_unsafe
 from worker.store.tables import HAS_REPORT, Failure, File, Film, Screening
 from worker.store.work import Item
@@ -132,11 +133,15 @@ class _Ending:
         copies = [each.sha256 for each in outcomes if isinstance(each, Duplicate)]
         films, answers = self._known({each.content for each in screened} | set(copies))
         again = {each.content: each for each in screened if _lacks_report(answers, each.content)}
-        new = [each for each in screened if again.get(each.content) is not each]
+        new = [each for each in screened if each.content not in answers]
         renewed = [(answers[c].id, each) for c, each in again.items() if each.has_report]
-        self._renew(renewed)
+        blocks = self._renew(renewed)
         films |= self._insert_films([each for each in new if each.content not in films])
-        answers |= self._insert_screenings(new, films)
+        made = self._insert_screenings(new, films)
+        new = [each for each in new if each.content in made]
+        answers |= made
+        if len(answers) < len(films):  # another worker answered meanwhile
+            answers |= self._known(films.keys() - answers.keys())[1]
         if self.wanted:
             self._ask(self.wanted, [each for each in new if each.has_report], answers)
             self._ask(self.wanted, [each for _, each in renewed], answers)
@@ -145,7 +150,7 @@ class _Ending:
         self._insert_failures([each for each in outcomes if isinstance(each, Failed)])
         fresh = {each.item.id for each in new}
         self._end_files([self._end(each, answers, fresh) for each in outcomes])
-        mark_due(self.connection, (each.item.id for each in outcomes))
+        mark_blocks_due(self.connection, blocks | blocks_of(each.item.id for each in outcomes))
 
     def _ask(self, wanted: Wanted, films: list[Screened], answers: dict[str, _Answer]) -> None:
         asked = [(answers[each.content].id, each.content) for each in films]
@@ -156,7 +161,7 @@ class _Ending:
             self.now,
         )
 
-    def _known(self, contents: set[str]) -> tuple[dict[str, int], dict[str, _Answer]]:
+    def _known(self, contents: Collection[str]) -> tuple[dict[str, int], dict[str, _Answer]]:
         """Films by content, and what this model answered for them."""
         films: dict[str, int] = {}
         answers: dict[str, _Answer] = {}
@@ -172,37 +177,51 @@ class _Ending:
                 answers[row.sha256] = _Answer(row.screening, *says, row.has_report)
         return films, answers
 
-    def _renew(self, again: list[tuple[int, Screened]]) -> None:
-        """Give screenings that lack their report a new one.
+    def _renew(self, again: list[tuple[int, Screened]]) -> set[int]:
+        """Give screenings that lack their report a new one; pages that list them.
 
         The first answer stands: one content and one model have one answer.
         """
         if not again:
-            return
-        rows = [{"its_id": i, "page": s.page, "picture": s.picture} for i, s in again]
+            return set()
+        rows = [
+            {"its_id": i, "page": s.page, "picture": s.picture}
+            for i, s in sorted(again, key=lambda one: one[0])
+        ]
         renewed = update(Screening).where(Screening.id == bindparam("its_id"))
         self.connection.execute(renewed.values(report_removed_at=None, report_left_out=False), rows)
         ids = [screening for screening, _ in again]
-        mark_reports_due(self.connection, ids)
         mark_pages_unsafe(self.connection, min(ids))
+        return blocks_of_reports(self.connection, ids)
 
     def _insert_films(self, new: list[Screened]) -> dict[str, int]:
+        """Films by content; those that another worker inserted meanwhile are taken from there.
+
+        In the order of their contents: else two workers could wait for each other.
+        """
         if not new:
             return {}
         rows = {each.content: _film(each, self.now) for each in new}
-        made = insert(Film).returning(Film.sha256, Film.id)
-        return {row.sha256: row.id for row in self.connection.execute(made, list(rows.values()))}
+        insert = insert_into(self.connection, Film).on_conflict_do_nothing()
+        in_order = [rows[content] for content in sorted(rows)]
+        made = self.connection.execute(insert.returning(Film.sha256, Film.id), in_order)
+        films = {row.sha256: row.id for row in made}
+        return films if len(films) == len(rows) else films | self._known(rows.keys() - films)[0]
 
     def _insert_screenings(self, new: list[Screened], films: dict[str, int]) -> dict[str, _Answer]:
+        """Answers by content, without those that another worker gave first. In order, as films."""
         if not new:
             return {}
         shared = {"model_id": self.model_id, "run_id": self.run_id, "screened_at": self.now}
+        new = sorted(new, key=lambda each: films[each.content])
         rows = [_screening(each) | shared | {"film_id": films[each.content]} for each in new]
-        made = insert(Screening).returning(Screening.film_id, Screening.id)
-        ids = {row.film_id: row.id for row in self.connection.execute(made, rows)}
+        insert = insert_into(self.connection, Screening).on_conflict_do_nothing()
+        made = self.connection.execute(insert.returning(Screening.film_id, Screening.id), rows)
+        ids = {row.film_id: row.id for row in made}
         return {
             content: _Answer(ids[films[content]], says.decision, says.probability, says.reason)
             for content, says in ((each.content, each.record) for each in new)
+            if films[content] in ids
         }
 
     def _insert_failures(self, failed: list[Failed]) -> None:

@@ -25,6 +25,7 @@ from sqlalchemy.orm import Session
 
 from models.cards import Card
 from worker.records import RECORD_FIELDS, RESULT_FIELDS, Labels, Record, Tags
+from worker.store.dialect import snapshot
 from worker.store.filters import Filter, restricted
 from worker.store.tables import HAS_REPORT, File, Film, Model, Screening, UtcDateTime
 
@@ -137,7 +138,7 @@ def results_of(engine: Engine, chosen: Select[int]) -> Iterator[Result]:
 
     First the files, by indexes alone; then what else there is to say, of these only.
     """
-    with engine.connect() as connection:
+    with snapshot(engine) as connection:
         found = connection.execution_options(yield_per=_AT_ONCE).execute(chosen)
         for ids in found.scalars().partitions():
             in_full = _in_full(connection, ids)

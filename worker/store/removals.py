@@ -5,12 +5,12 @@ from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from typing import Literal
 
-from sqlalchemy import Engine, case, delete, func, select, update
-from sqlalchemy.dialects.sqlite import insert
+from sqlalchemy import Engine, case, delete, func, insert, select, update
 from sqlalchemy.orm import Session, aliased
 
 from worker.intake.found import INBOX
-from worker.store.lists import mark_reports_due
+from worker.store.dialect import insert_into
+from worker.store.lists import blocks_of_reports, mark_blocks_due
 from worker.store.tables import HAS_REPORT, File, Removal, RetentionDay, Screening
 
 _UPDATED_AT_ONCE = 500  # statements have a limit of variables
@@ -83,7 +83,8 @@ def note_day(engine: Engine, today: date) -> None:
     values = {"day": today, "films": 0, "reports": 0, "freed_bytes": 0}
     with Session(engine) as session, session.begin():
         values["last_file_before"] = session.scalar(select(func.max(File.id))) or 0
-        session.execute(insert(RetentionDay).values(values).on_conflict_do_nothing())
+        new = insert_into(session.connection(), RetentionDay)
+        session.execute(new.values(values).on_conflict_do_nothing())
 
 
 def days_lived(engine: Engine) -> list[Day]:
@@ -158,6 +159,7 @@ def begin_removal(
     """Say in one transaction that these are removed, and which files are still to be unlinked."""
     names: list[tuple[str, int | None]] = [(film.name, None) for film in films]
     names += [(name, report.id) for report in reports for name in report.names]
+    blocks = set[int]()
     with Session(engine) as session, session.begin():
         for start in range(0, max(len(films), len(reports)), _UPDATED_AT_ONCE):
             ids = [each.id for each in films[start : start + _UPDATED_AT_ONCE]]
@@ -165,14 +167,17 @@ def begin_removal(
             ids = [each.id for each in reports[start : start + _UPDATED_AT_ONCE]]
             gone = update(Screening).where(Screening.id.in_(ids))
             session.execute(gone.values(report_removed_at=now))
-            mark_reports_due(session.connection(), ids)
+            blocks |= blocks_of_reports(session.connection(), ids)
         if names:
             session.execute(insert(Removal), [{"name": n, "screening_id": of} for n, of in names])
-        day = session.get_one(RetentionDay, now.astimezone(UTC).date())
+        today = now.astimezone(UTC).date()
+        day = session.get_one(RetentionDay, today, with_for_update=True)
         day.films += len(films)
         day.reports += len(reports)
         day.freed_bytes += freed_bytes
         day.last_removed_at = now
+        session.flush()
+        mark_blocks_due(session.connection(), blocks)
 
 
 def under_way(engine: Engine) -> list[ToUnlink]:

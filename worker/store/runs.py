@@ -4,11 +4,12 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import ColumnElement, Engine, Integer, Select, case, cast, func, select
+from sqlalchemy import ColumnElement, Engine, Select, case, func, select
 from sqlalchemy.orm import InstrumentedAttribute, Session
 
 from models.cards import REFERENCE_BINS, Card
 from worker.store.counts import counts_of_runs
+from worker.store.dialect import whole
 from worker.store.failures import Failing, newest_failures
 from worker.store.tables import ENDED, File, Model, Run, Screening
 
@@ -178,7 +179,7 @@ def _newest_files(run: int) -> Select[int]:
 def _spread(
     engine: Engine, score: InstrumentedAttribute[float], which: ColumnElement[bool]
 ) -> Spread:
-    number = cast(score * REFERENCE_BINS, Integer)  # SQLite cuts off, as `report.drift.bin_of`
+    number = whole(score * REFERENCE_BINS)  # as `report.drift.bin_of`
     last = REFERENCE_BINS - 1
     bins = case((number > last, last), else_=number).label("bin")
     asked = select(Screening.decision, bins, func.count()).where(which)

@@ -15,7 +15,7 @@ from sqlalchemy.engine import make_url
 
 from worker.config import Database
 from worker.errors import UsageError
-from worker.store.database import refusal
+from worker.store.refusals import refusal
 
 Value = str | int | float | bytes | None
 

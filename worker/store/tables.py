@@ -11,6 +11,7 @@ from sqlalchemy import (
     Dialect,
     ForeignKey,
     Index,
+    Integer,
     LargeBinary,
     MetaData,
     String,
@@ -24,6 +25,7 @@ from sqlalchemy import (
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 ENDED = ("screened", "duplicate", "failed")  # states of files that are results
+Id = BigInteger().with_variant(Integer(), "sqlite")  # of rows: archives outgrow 32 bits
 _NAMES = {
     "ix": "ix_%(table_name)s_%(column_0_N_name)s",
     "uq": "uq_%(table_name)s_%(column_0_N_name)s",
@@ -67,13 +69,26 @@ class Json(TypeDecorator[Any]):
         return None if value is None else json.loads(value)
 
 
+class Words(TypeDecorator[str]):
+    """Text. PostgreSQL cannot hold NUL, which films say at times: U+FFFD stands for it there."""
+
+    impl = Text
+    cache_ok = True
+
+    def process_bind_param(self, value: str | None, dialect: Dialect) -> str | None:
+        """Leave nothing that the database refuses."""
+        if value is None or dialect.name == "sqlite":
+            return value
+        return value.replace("\0", "\N{REPLACEMENT CHARACTER}")
+
+
 class Base(DeclarativeBase):
     """Common base; constraints have names, so that migrations can find them."""
 
     metadata = MetaData(naming_convention=_NAMES)
     type_annotation_map: ClassVar = {
         datetime: UtcDateTime,
-        str: Text,
+        str: Words,
         bytes: LargeBinary,
         Any: Json,
     }
@@ -89,7 +104,7 @@ class SiteMark(Base):
 
     mark: Mapped[str] = mapped_column(String(32), primary_key=True)
     made_at: Mapped[datetime]
-    pages_safe: Mapped[int] = mapped_column(default=0, server_default="0")
+    pages_safe: Mapped[int] = mapped_column(Id, default=0, server_default="0")
 
 
 class Model(Base):
@@ -135,7 +150,7 @@ class Film(Base):
 
     __tablename__ = "films"
 
-    id: Mapped[int] = mapped_column(primary_key=True)
+    id: Mapped[int] = mapped_column(Id, primary_key=True)
     sha256: Mapped[str] = mapped_column(String(64), unique=True)
     format: Mapped[str]
     rows: Mapped[int]
@@ -180,8 +195,8 @@ class Screening(Base):
         Index(None, "run_id", "decision"),
     )
 
-    id: Mapped[int] = mapped_column(primary_key=True)
-    film_id: Mapped[int] = mapped_column(ForeignKey("films.id"))
+    id: Mapped[int] = mapped_column(Id, primary_key=True)
+    film_id: Mapped[int] = mapped_column(Id, ForeignKey("films.id"))
     model_id: Mapped[int] = mapped_column(ForeignKey("models.id"))
     run_id: Mapped[int] = mapped_column(ForeignKey("runs.id"))
     decision: Mapped[str]
@@ -217,8 +232,8 @@ class Review(Base):
         Index(None, "verdict", "id"),
     )
 
-    id: Mapped[int] = mapped_column(primary_key=True)
-    screening_id: Mapped[int] = mapped_column(ForeignKey("screenings.id"))
+    id: Mapped[int] = mapped_column(Id, primary_key=True)
+    screening_id: Mapped[int] = mapped_column(Id, ForeignKey("screenings.id"))
     verdict: Mapped[str]
     finding: Mapped[str | None]
     note: Mapped[str]
@@ -242,8 +257,8 @@ class Answer(Base):
         Index(None, "state", "due_at"),
     )
 
-    id: Mapped[int] = mapped_column(primary_key=True)
-    screening_id: Mapped[int] = mapped_column(ForeignKey("screenings.id"))
+    id: Mapped[int] = mapped_column(Id, primary_key=True)
+    screening_id: Mapped[int] = mapped_column(Id, ForeignKey("screenings.id"))
     kind: Mapped[str]
     sop_instance_uid: Mapped[str] = mapped_column(unique=True)
     state: Mapped[str]
@@ -308,7 +323,7 @@ class File(Base):
         ),
     )
 
-    id: Mapped[int] = mapped_column(primary_key=True)
+    id: Mapped[int] = mapped_column(Id, primary_key=True)
     run_id: Mapped[int] = mapped_column(ForeignKey("runs.id"))
     model_id: Mapped[int] = mapped_column(ForeignKey("models.id"))
     source: Mapped[str]
@@ -326,7 +341,7 @@ class File(Base):
     strikes: Mapped[int] = mapped_column(default=0)
     worker_deaths: Mapped[int] = mapped_column(default=0)
     worker_crashes: Mapped[int] = mapped_column(default=0, server_default="0")
-    screening_id: Mapped[int | None] = mapped_column(ForeignKey("screenings.id"), index=True)
+    screening_id: Mapped[int | None] = mapped_column(Id, ForeignKey("screenings.id"), index=True)
     final_name: Mapped[str | None]
     recorded_at: Mapped[datetime]
     finished_at: Mapped[datetime | None]
@@ -342,8 +357,8 @@ class Failure(Base):
         Index(None, "resolution", "file_id"),
     )
 
-    id: Mapped[int] = mapped_column(primary_key=True)
-    file_id: Mapped[int] = mapped_column(ForeignKey("files.id"), unique=True)
+    id: Mapped[int] = mapped_column(Id, primary_key=True)
+    file_id: Mapped[int] = mapped_column(Id, ForeignKey("files.id"), unique=True)
     run_id: Mapped[int] = mapped_column(ForeignKey("runs.id"), index=True)
     reason: Mapped[str]
     message: Mapped[str]
@@ -361,7 +376,7 @@ class RetentionDay(Base):
     __tablename__ = "retention_days"
 
     day: Mapped[date] = mapped_column(primary_key=True)
-    last_file_before: Mapped[int]
+    last_file_before: Mapped[int] = mapped_column(Id)
     films: Mapped[int] = mapped_column(default=0)
     reports: Mapped[int] = mapped_column(default=0)
     freed_bytes: Mapped[int] = mapped_column(BigInteger, default=0)
@@ -376,9 +391,9 @@ class Removal(Base):
 
     __tablename__ = "removals"
 
-    id: Mapped[int] = mapped_column(primary_key=True)
+    id: Mapped[int] = mapped_column(Id, primary_key=True)
     name: Mapped[str]
-    screening_id: Mapped[int | None] = mapped_column(ForeignKey("screenings.id"))
+    screening_id: Mapped[int | None] = mapped_column(Id, ForeignKey("screenings.id"))
 
 
 class ResultList(Base):

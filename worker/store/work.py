@@ -12,7 +12,6 @@ from sqlalchemy import (
     Engine,
     Row,
     delete,
-    insert,
     or_,
     select,
     update,
@@ -24,6 +23,7 @@ from worker import __version__
 from worker.errors import FilmError, passing_slugs
 from worker.failpoints import reach
 from worker.intake.found import Found, found_at
+from worker.store.dialect import insert_into
 from worker.store.lists import mark_due
 from worker.store.pieces import pieces
 from worker.store.tables import ENDED, Failure, File, Model, Run
@@ -52,23 +52,23 @@ def register_model(engine: Engine, card: Card, preprocessing: str, now: datetime
     A card that got its reference later brings it: it decides nothing, and run pages show it.
     """
     key = {"weights_sha256": card.weights.sha256, "preprocessing": preprocessing}
+    values = {
+        "name": card.name,
+        "version": card.version,
+        "architecture": card.architecture,
+        "negative": card.labels[0],
+        "positive": card.labels[1],
+        "threshold": card.decision.threshold,
+        "guard_threshold": card.guard.threshold,
+        "card": card.model_dump(mode="json"),
+        "registered_at": now,
+    }
     with Session(engine) as session, session.begin():
         row = session.scalar(select(Model).filter_by(**key))
-        if row is None:
-            row = Model(
-                **key,
-                name=card.name,
-                version=card.version,
-                architecture=card.architecture,
-                negative=card.labels[0],
-                positive=card.labels[1],
-                threshold=card.decision.threshold,
-                guard_threshold=card.guard.threshold,
-                card=card.model_dump(mode="json"),
-                registered_at=now,
-            )
-            session.add(row)
-            session.flush()
+        if row is None:  # another worker may say the same at this moment
+            new = insert_into(session.connection(), Model).values(key | values)
+            session.execute(new.on_conflict_do_nothing())
+            row = session.scalars(select(Model).filter_by(**key)).one()
         elif card.reference:
             row.card = row.card | {"reference": card.reference.model_dump(mode="json")}
         return row.id
@@ -161,7 +161,7 @@ def _insert_missing(
     known = _known(connection, list(by_key.values()), model_id)
     rows = [_row(each, run_id, model_id, now) for key, each in by_key.items() if key not in known]
     if rows:
-        connection.execute(insert(File), rows)
+        connection.execute(insert_into(connection, File).on_conflict_do_nothing(), rows)
     return {key: known[key] for key in by_key if key in known}
 
 
@@ -243,10 +243,10 @@ def begin_attempt(engine: Engine, items: Iterable[Item], run_id: int, model_id: 
 
 def add_strike(engine: Engine, item: Item) -> Item:
     """Count a death of the decoder against a film; return the item with the new count."""
-    with Session(engine) as session, session.begin():
-        row = session.get_one(File, item.id)
-        row.strikes += 1
-        item = replace(item, strikes=row.strikes)
+    counted = update(File).where(File.id == item.id).values(strikes=File.strikes + 1)
+    with engine.begin() as connection:
+        strikes = connection.execute(counted.returning(File.strikes)).scalar_one()
+    item = replace(item, strikes=strikes)
     reach("strike-counted")
     return item
 

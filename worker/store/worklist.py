@@ -10,6 +10,7 @@ from sqlalchemy.orm import aliased
 
 from worker.intake.found import INBOX
 from worker.records import Labels, Role, role_of
+from worker.store.dialect import snapshot
 from worker.store.failures import STANDING
 from worker.store.pieces import pieces
 from worker.store.queries import Result, results_of
@@ -53,7 +54,7 @@ def worklist_counts(engine: Engine) -> Counts:
     duplicates = select(func.count()).where(File.state == "duplicate")
     failures = select(func.count()).select_from(Failure)
     films: dict[str, int] = dict.fromkeys((*Role, "failed"), 0)
-    with engine.connect() as connection:
+    with snapshot(engine) as connection:
         labels = _labels(connection)
         for model, decision, count in connection.execute(answers):
             films[role_of(decision, labels[model])] += count
@@ -69,7 +70,7 @@ def most_urgent(engine: Engine, shares: Mapping[str, int]) -> Iterator[Result]:
 
     Those with the highest score where there is an answer, else the newest.
     """
-    with engine.connect() as connection:
+    with snapshot(engine) as connection:
         labels = _labels(connection)
         files = list(connection.scalars(_newest_failures(shares["failed"])))
         for role in Role:
