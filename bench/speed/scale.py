@@ -121,7 +121,7 @@ def _manifest(ground: Ground, rows: int, empty: int) -> Row:
     known = begin_listing(ground.engine, _SOURCE, ground.model_id, _now())
     ids = {"run_id": ground.run_id, "model_id": ground.model_id}
     start = last = time.perf_counter()
-    done = 0
+    done, cpu_start = 0, time.process_time()
     while piece := list(islice(files, _PIECE)):
         record_listed(ground.engine, known.id, piece, **ids, now=_now())
         done += len(piece)
@@ -133,6 +133,7 @@ def _manifest(ground: Ground, rows: int, empty: int) -> Row:
     seconds = time.perf_counter() - start
     return {
         "rows_per_s": rows / seconds,
+        "cpu_us_per_row": 1e6 * (time.process_time() - cpu_start) / rows,
         "rows_per_s_by_tenth": [round(each) for each in tenths],
         "bytes_per_row": (_bytes(ground.engine) - empty) / rows,
     }
@@ -152,7 +153,7 @@ def _resume(ground: Ground) -> Row:
 def _finished(ground: Ground, count: int) -> Row:
     """Bring films to their end in batches; times of each step in ms per film."""
     took = dict.fromkeys(("read", "known", "attempt", "finish"), 0.0)
-    last, done = 0, 0
+    last, done, cpu_start = 0, 0, time.process_time()
     while done < count:
         start = time.perf_counter()
         args = (ground.engine, _SOURCE, ground.model_id, last, _READ)
@@ -161,7 +162,8 @@ def _finished(ground: Ground, count: int) -> Row:
         for batch in (items[i : i + _BATCH] for i in range(0, len(items), _BATCH)):
             _finish(ground, batch, took)
         last, done = items[-1].id, done + len(items)
-    return {f"{name}_ms": 1000 * seconds / done for name, seconds in took.items()}
+    cpu_ms = 1000 * (time.process_time() - cpu_start) / done
+    return {f"{name}_ms": 1000 * s / done for name, s in took.items()} | {"cpu_ms": cpu_ms}
 
 
 def _finish(ground: Ground, batch: Sequence[Item], took: dict[str, float]) -> None:

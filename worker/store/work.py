@@ -146,12 +146,17 @@ def record_within(
 ) -> int:
     """Record files as part of a transaction; how many had been finished before this run.
 
-    Failures stay failures: see `worker.store.archives.try_again`.
+    Failures stay failures: see `worker.store.archives.try_again`. Where the last of the files is
+    new, all are taken for new, and only looked up if they were not.
     """
     by_key = {_key(each): each for each in found}
+    again = len(found) - len(by_key)
+    if not _known(connection, found[-1:], model_id):
+        rows = [_row(each, run_id, model_id, now) for each in by_key.values()]
+        if _insert(connection, rows) == len(rows):
+            return again
     known = _insert_missing(connection, by_key, run_id, model_id, now).values()
-    before = [row for row in known if row.state in ENDED and row.run_id != run_id]
-    return len(found) - len(by_key) + len(before)
+    return again + sum(row.state in ENDED and row.run_id != run_id for row in known)
 
 
 def _insert_missing(
@@ -161,8 +166,14 @@ def _insert_missing(
     known = _known(connection, list(by_key.values()), model_id)
     rows = [_row(each, run_id, model_id, now) for key, each in by_key.items() if key not in known]
     if rows:
-        connection.execute(insert_into(connection, File).on_conflict_do_nothing(), rows)
+        _insert(connection, rows)
     return {key: known[key] for key in by_key if key in known}
+
+
+def _insert(connection: Connection, rows: list[dict[str, object]]) -> int:
+    """Insert rows of files, but those that are there; how many."""
+    new = insert_into(connection, File).on_conflict_do_nothing()
+    return int(connection.execute(new, rows).rowcount)
 
 
 def to_be_tried_again() -> ColumnElement[bool]:
