@@ -156,7 +156,8 @@ def record_within(
         if _insert(connection, rows) == len(rows):
             return again
     known = _insert_missing(connection, by_key, run_id, model_id, now).values()
-    return again + sum(row.state in ENDED and row.run_id != run_id for row in known)
+    before = [row for row in known if row.state in ENDED and row.run_id != run_id]
+    return again + len(before)
 
 
 def _insert_missing(
