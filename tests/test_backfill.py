@@ -17,6 +17,8 @@ from worker.store.archives import listing, record_listed
 from worker.store.outcomes import Duplicate, Failed, Screened
 from worker.store.work import begin_recovery, begin_run, end_run, register_model
 
+pytestmark = pytest.mark.databases
+
 
 class Archivist:
     """Runs backfills of one archive and remembers what each was told."""

@@ -42,7 +42,7 @@ def _run(
     from worker.report.site import RESULT_PAGES, write_worklist
     from worker.store.work import begin_recovery, begin_run, end_run, register_model
 
-    record = CrashRecord(str(engine.url.database))
+    record = CrashRecord(str(config.local_state))
     died = begin_recovery(engine, crashed=record.found() is not None)
     if died:
         how = record.found() or "killed, or the power failed"
@@ -153,9 +153,7 @@ def watch(once: bool, config_file: Path | None) -> None:
         bar("", _there(config, engine) if once else 0, "film") if once else nullcontext() as shown,
     ):
         check = require_this_site(config.site, engine)
-        pulse = Heartbeat(
-            pulse_file(config.database.file), run_id, note=lambda: screener.engine.note
-        )
+        pulse = Heartbeat(pulse_file(config.local_state), run_id, note=lambda: screener.engine.note)
 
         def make_pipeline(shelves: Shelves) -> Pipeline:
             return Pipeline(
