@@ -6,6 +6,7 @@ import pytest
 from sqlalchemy import text
 
 from tests.conftest import sha256
+from tests.store.test_views import plans
 from worker.backfill import backfill
 from worker.intake.archive import Folder
 from worker.marks import require_this_site
@@ -16,9 +17,10 @@ from worker.remake import make_reports
 from worker.report.eyes import gets_report, needs_eyes
 from worker.report.site import broken_pages, write_worklist
 from worker.site import hold_site
+from worker.store.archives import waiting_after, waiting_count
 from worker.store.leftout import left_out, left_out_count
 from worker.store.outcomes import Duplicate, Screened
-from worker.store.queries import results
+from worker.store.queries import pages, results
 from worker.store.removals import reports_before
 from worker.store.work import begin_run, register_model
 
@@ -180,3 +182,21 @@ def test_reports_that_were_left_out_are_made_later(ward, sample_films, tmp_path,
     assert left_out_count(ward.engine) == 2
     assert broken_pages(ward.config.site, ward.engine) == []
     assert sum(each.page is not None for each in results(ward.engine)) == 1
+
+
+def test_a_start_reads_only_the_screenings_that_have_a_report(ward):
+    """Ten million films without one were read through at every start."""
+    for asked in (lambda: list(pages(ward.engine)), lambda: list(left_out(ward.engine))):
+        (plan,) = plans(ward.engine, asked)
+        assert len(plan) == 1
+        assert "INDEX ix_screenings_report_left_out" in plan[0]
+
+
+def test_what_waits_in_an_archive_is_found_by_its_index(ward):
+    for asked in (
+        lambda: waiting_after(ward.engine, "/archive", 1, 0, 10),
+        lambda: waiting_count(ward.engine, "/archive", 1),
+    ):
+        (plan,) = plans(ward.engine, asked)
+        assert len(plan) == 1
+        assert "ix_files_waiting" in plan[0]

@@ -101,13 +101,18 @@ def upgrade() -> None:
     op.create_index(
         "ix_files_waiting",
         "files",
-        ["source", "model_id", "id"],
+        ["source", "model_id", "state", "id"],
         sqlite_where=WAITS,
         postgresql_where=WAITS,
     )
     op.add_column(
         "screenings",
         sa.Column("report_left_out", sa.Boolean(), nullable=False, server_default=sa.false()),
+    )
+    op.create_index(
+        op.f("ix_screenings_report_left_out_report_removed_at_id"),
+        "screenings",
+        ["report_left_out", "report_removed_at", "id"],
     )
     for view, statement in (("results", RESULTS), ("latest_results", LATEST_RESULTS)):
         op.execute(f"DROP VIEW {view}")

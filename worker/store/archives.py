@@ -94,7 +94,8 @@ def waiting_count(engine: Engine, source: str, model_id: int) -> int:
     """How many files of an archive wait for this model."""
     mine = (File.source == source, File.model_id == model_id)
     with engine.connect() as connection:
-        return connection.scalar(select(func.count()).where(WAITS, *mine)) or 0
+        asked = select(func.count()).select_from(File).where(WAITS, *mine)
+        return connection.scalar(asked) or 0
 
 
 def try_again(engine: Engine, source: str, model_id: int) -> int:

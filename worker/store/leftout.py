@@ -8,21 +8,21 @@ from sqlalchemy import Engine, func, select, update
 from worker.store.answers import Kind, ask_for, make_possible
 from worker.store.lists import mark_reports_due
 from worker.store.mark import mark_pages_unsafe
-from worker.store.tables import Screening
+from worker.store.tables import LEFT_OUT, Screening
 
 _AT_ONCE = 500
 
 
 def left_out_count(engine: Engine) -> int:
     """How many screenings have no report on purpose."""
-    asked = select(func.count()).select_from(Screening).where(Screening.report_left_out)
+    asked = select(func.count()).select_from(Screening).where(LEFT_OUT)
     with engine.connect() as connection:
         return connection.scalar(asked) or 0
 
 
 def left_out(engine: Engine, among: Sequence[int] | None = None) -> Iterator[int]:
     """Screenings without a report on purpose, all or among these; in order, never all at once."""
-    asked = select(Screening.id).where(Screening.report_left_out)
+    asked = select(Screening.id).where(LEFT_OUT)
     asked = asked.order_by(Screening.id).limit(_AT_ONCE)
     if among is not None:
         asked = asked.where(Screening.id.in_(among))

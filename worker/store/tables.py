@@ -193,6 +193,7 @@ class Screening(Base):
         Index(None, "screened_at"),
         Index(None, "model_id", "decision", "probability"),
         Index(None, "run_id", "decision"),
+        Index(None, "report_left_out", "report_removed_at", "id"),
     )
 
     id: Mapped[int] = mapped_column(Id, primary_key=True)
@@ -216,7 +217,9 @@ class Screening(Base):
     report_left_out: Mapped[bool] = mapped_column(default=False, server_default=false())
 
 
-HAS_REPORT = and_(Screening.report_removed_at.is_(None), ~Screening.report_left_out)
+# Both by one index, in the order of the screenings: a start asks for all that have one.
+HAS_REPORT = and_(~Screening.report_left_out, Screening.report_removed_at.is_(None))
+LEFT_OUT = and_(Screening.report_left_out, Screening.report_removed_at.is_(None))
 
 
 class Review(Base):
@@ -317,7 +320,7 @@ class File(Base):
         Index(None, "run_id", "state", "id"),
         Index(
             "ix_files_waiting",
-            *("source", "model_id", "id"),
+            *("source", "model_id", "state", "id"),  # with the state SQLite need not read rows
             sqlite_where=text("state = 'waiting'"),
             postgresql_where=text("state = 'waiting'"),
         ),
