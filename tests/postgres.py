@@ -9,8 +9,10 @@ import itertools
 import os
 import pwd
 import shutil
+import signal
 import subprocess
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -29,10 +31,12 @@ _QUICK = {
     "synchronous_commit": "on",
     "autovacuum": "off",
     "shared_buffers": "32MB",
+    "random_page_cost": "1.1",  # a disk without heads, as servers have
     "max_connections": "100",
     "listen_addresses": "",
 }
 _MIGRATED = "migrated"
+_STARTS_S = 60.0
 
 
 class Server:
@@ -73,28 +77,51 @@ class Server:
             self.run(f"DROP DATABASE {name} WITH (FORCE)")
 
 
-@contextmanager
-def running_server() -> Iterator[Server]:
-    """Start a server; it and its folder are gone at the end. Skips where there is none."""
+def server_programs() -> Path:
+    """Where the programs of the newest server are. Skips where there is none."""
     programs = sorted(Path("/").glob(_HOMES), key=lambda path: float(path.parent.name))
     if not programs:
         pytest.skip("Debian's package postgresql is not installed")
+    return programs[-1]
+
+
+@contextmanager
+def running_server() -> Iterator[Server]:
+    """Start a server; it and its folder are gone at the end. Skips where there is none."""
+    program = server_programs()
     folder = Path(tempfile.mkdtemp(prefix="screen-postgres-"))
     owner = _owner()
     if owner:
         shutil.chown(folder, owner)
-    program = programs[-1]
     _run(program / "initdb", "--auth=trust", "--username=screen", "--encoding=UTF8", "--locale=C",
          "--no-sync", f"--pgdata={folder}/data", owner=owner)  # fmt: skip
-    options = " ".join(f"-c {name}={value}" for name, value in _QUICK.items())
-    control = [program / "pg_ctl", f"--pgdata={folder}/data", "--silent", "--wait"]
-    log = f"--log={folder}/log"
-    _run(*control, log, f"--options=-k {folder} {options}", "start", owner=owner)
+    settings = [f"--{name}={value}" for name, value in _QUICK.items()]
+    command = [program / "postgres", "-D", folder / "data", "-k", folder, *settings]
+    with (folder / "log").open("wb") as log:
+        server = subprocess.Popen(
+            ["setpriv", "--pdeathsig", "QUIT", *map(str, command)],  # it dies with us, however
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            cwd="/",
+            start_new_session=True,  # Ctrl-C is for the tests, which need it to the end
+            **_as(owner),
+        )
     try:
+        _wait(server, program / "pg_isready", folder)
         yield Server(folder)
     finally:
-        _run(*control, "--mode=immediate", "stop", owner=owner)
+        server.send_signal(signal.SIGQUIT)
+        server.wait()
         shutil.rmtree(folder)
+
+
+def _wait(server: "subprocess.Popen[bytes]", ready: Path, folder: Path) -> None:
+    deadline = time.monotonic() + _STARTS_S
+    while subprocess.run([ready, "-q", "-h", folder], check=False).returncode:
+        if server.poll() is not None or time.monotonic() > deadline:
+            raise RuntimeError(f"PostgreSQL does not start: {(folder / 'log').read_text()}")
+        time.sleep(0.05)
 
 
 def _owner() -> str | None:
@@ -105,13 +132,16 @@ def _owner() -> str | None:
     return next(name for name in _USERS if name in known)
 
 
+def _as(owner: str | None) -> dict[str, object]:
+    return {} if owner is None else {"user": owner, "group": pwd.getpwnam(owner).pw_gid}
+
+
 def _run(*command: object, owner: str | None) -> None:
-    as_owner = {} if owner is None else {"user": owner, "group": pwd.getpwnam(owner).pw_gid}
     subprocess.run(
         list(map(str, command)),
         check=True,
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
         cwd="/",
-        **as_owner,
+        **_as(owner),
     )
