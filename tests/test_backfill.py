@@ -1,6 +1,8 @@
 """A backfill never changes its archive, resumes where it stopped, and ends every file once."""
 
 import errno
+import os
+import threading
 from collections import Counter
 
 import pytest
@@ -8,9 +10,10 @@ from sqlalchemy import text
 
 from worker.backfill import backfill
 from worker.errors import CorruptFile, TooLarge
-from worker.intake.archive import archive_files
+from worker.intake.archive import Folder, archive_files
 from worker.pipeline import Pipeline
 from worker.site import hold_site
+from worker.store.archives import listing, record_listed
 from worker.store.outcomes import Duplicate, Failed, Screened
 from worker.store.work import begin_recovery, begin_run, end_run, register_model
 
@@ -24,7 +27,7 @@ class Archivist:
         self.config, self.engine, self.screener, self.noon = config, engine, screener, noon
         self.passed_over, self.outcomes = 0, []
 
-    def run(self, *folders, limit=None, batch_size=2, advance=None):
+    def run(self, *folders, limit=None, batch_size=2, advance=None, reports="all", **options):
         """One backfill as the command does it; returns its outcomes by kind."""
         self.passed_over, self.outcomes = 0, []
         model_id = register_model(
@@ -49,13 +52,15 @@ class Archivist:
                 run_id=run_id,
                 model_id=model_id,
                 check=lambda: None,
+                reports=reports,
             ),
-            (found for folder in folders for found in archive_files(folder)),
+            [Folder(folder) for folder in folders],
             run_id=run_id,
             model_id=model_id,
             batch_size=batch_size,
             limit=limit,
             advance=advance or self.advance,
+            **options,
         )
         end_run(self.engine, run_id, self.noon)
         return Counter(type(outcome) for outcome in self.outcomes)
@@ -235,3 +240,135 @@ def test_a_share_that_fails_blames_no_film(archivist, archive, monkeypatch):
         archivist.run(archive)
     monkeypatch.undo()
     assert archivist.run(archive)[Failed] == 0
+
+
+class Stopped(Exception):
+    """Whoever ran it wants it to end."""
+
+
+def stop(_files, outcomes):
+    if outcomes:
+        raise Stopped
+
+
+@pytest.fixture
+def walks(monkeypatch):
+    """Archives that were walked, and after which file."""
+    walked = []
+    real = Folder.files
+
+    def files(self, on_error, after=None):
+        walked.append(after)
+        return real(self, on_error, after)
+
+    monkeypatch.setattr(Folder, "files", files)
+    return walked
+
+
+def half_done(archivist, archive):
+    """A backfill that has listed everything and screened a part."""
+    with pytest.raises(Stopped):
+        archivist.run(archive, advance=stop)
+    model_id = register_model(
+        archivist.engine, archivist.screener.card, archivist.screener.preprocessing, archivist.noon
+    )
+    known = listing(archivist.engine, str(archive), model_id)
+    assert (known.files, known.listed_at is None) == (7, False)
+
+
+def test_a_whole_list_serves_until_all_on_it_is_finished(archivist, archive, walks):
+    half_done(archivist, archive)
+    (archive / "late.jpg").write_bytes(b"late")
+    resumed = []
+    archivist.run(archive, on_resume=resumed.append)
+    assert walks == [None]
+    assert [each.files for each in resumed] == [7]
+    assert archivist.run(archive) == {Screened: 1}  # all was finished: listed anew
+    assert walks == [None, None]
+
+
+def test_a_rescan_finds_new_and_changed_files_although_others_wait(archivist, archive, walks):
+    half_done(archivist, archive)
+    (archive / "late.jpg").write_bytes(b"late")
+    (archive / "0.jpg").write_bytes(b"changed")
+    archivist.run(archive, rescan=True)
+    assert walks == [None, None]
+    assert {"0.jpg", "late.jpg"} <= {each.item.found.path.name for each in archivist.outcomes}
+    assert archivist.states() == {"screened": 8, "duplicate": 1}
+
+
+def test_a_failure_that_may_pass_does_not_make_an_old_list_serve(archivist, archive):
+    """New films of a growing archive were never seen while one film stayed too large."""
+    archivist.screener.errors[(archive / "0.jpg").read_bytes()] = [TooLarge("big")]
+    archivist.run(archive)
+    (archive / "late.jpg").write_bytes(b"late")
+    assert archivist.run(archive) == {Failed: 1, Screened: 1}
+
+
+def test_a_list_that_was_cut_off_goes_on_where_it_stopped(archivist, archive, walks, monkeypatch):
+    monkeypatch.setattr("worker.lister._ROWS", 2)
+    real, left = record_listed, [3]
+
+    def dies(*arguments, **named):
+        left[0] -= 1
+        if not left[0]:
+            raise OSError(errno.EIO, "the disk")
+        return real(*arguments, **named)
+
+    with monkeypatch.context() as disk:
+        disk.setattr("worker.lister.record_listed", dies)
+        with pytest.raises(OSError, match="the disk"):
+            archivist.run(archive)
+    assert archivist.run(archive).total() + archivist.passed_over == 7
+    names = [each.place for each in archive_files(archive)]
+    assert walks == [None, names[3]]
+    assert sum(archivist.states().values()) == 7
+
+
+def test_an_archive_with_a_folder_that_cannot_be_listed_is_walked_again(
+    archivist, archive, walks, monkeypatch
+):
+    real = os.scandir
+
+    def refuses(folder):
+        if str(folder).endswith("2019"):
+            raise PermissionError(errno.EACCES, "no", str(folder))
+        return real(folder)
+
+    unlisted = []
+    with monkeypatch.context() as disk:
+        disk.setattr("os.scandir", refuses)
+        archivist.run(archive, on_error=unlisted.append)
+    assert len(unlisted) == 1
+    archivist.run(archive, limit=1)
+    assert archivist.run(archive).total() + 1 == 3  # those of 2019
+    assert walks[:2] == [None, None]
+
+
+def test_every_file_is_counted_once_however_often_it_was_listed(archivist, archive):
+    totals = []
+    archivist.run(archive, limit=2, on_total=totals.append)
+    archivist.run(archive, rescan=True, on_total=totals.append)
+    assert totals[-1] == 7
+    assert (archivist.passed_over, len(archivist.outcomes)) == (2, 5)
+
+
+def test_films_are_screened_while_the_archive_is_still_listed(archivist, archive, monkeypatch):
+    """The whole archive was walked before the first film was decoded."""
+    monkeypatch.setattr("worker.lister._ROWS", 1)
+    screened = threading.Event()
+    real = record_listed
+
+    def waits(*arguments, **named):
+        if arguments[2][0].path.name == "6.jpg":
+            assert screened.wait(20)
+        return real(*arguments, **named)
+
+    monkeypatch.setattr("worker.lister.record_listed", waits)
+
+    def advance(_files, outcomes):
+        if outcomes:
+            screened.set()
+
+    archivist.run(archive, batch_size=1, advance=advance)
+    assert archivist.states() == {"screened": 6, "duplicate": 1}

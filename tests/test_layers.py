@@ -27,11 +27,14 @@ LAYERS = (
     ("worker.store",),
     ("worker.marks", "worker.patience"),
     ("worker.report",),
+    ("worker.spool",),
+    ("worker.whereabouts",),
     ("worker.admission", "worker.recovery", "worker.shelves", "worker.failed", "worker.retention"),
     ("worker.decoding", "worker.chores"),
     ("worker.pipeline", "worker.site"),
-    ("worker.aside",),
+    ("worker.aside", "worker.lister"),
     ("worker.restore",),
+    ("worker.remake", "worker.partitions"),
     ("worker.daemon", "worker.backfill", "worker.classify", "worker.evaluate", "worker.train"),
     ("worker.web", "worker.interop"),
     ("worker.doctor",),
@@ -111,6 +114,7 @@ ALLOWED = {
     "jinja2": {"worker.report"},
     "sklearn": {"worker.evaluate", "worker.train"},
     "pickle": set(),
+    "fsspec": {"worker.intake"},
     "sqlite3": {"worker.store"},  # for its authorizer: `screen query --sql`
 }
 

@@ -26,6 +26,8 @@ class Admission:
 
         Raises OSError when the disk or the share refuses: no film is to blame then.
         """
+        if item.refused:
+            return None, item.refused
         try:
             sha256 = sha256_of(item.found.path, self._config.decode.max_file_mb << 20)
         except FilmError as error:

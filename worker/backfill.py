@@ -1,55 +1,104 @@
 """Screen an archive without touching it: a manifest in the database, resumable at any moment."""
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
-from datetime import UTC, datetime
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import islice
 
 from sqlalchemy import Engine
 
 from worker.aside import Aside
 from worker.decoding import Started
-from worker.intake.found import Found
+from worker.folders import raise_it
+from worker.intake.archive import Archive
+from worker.lister import Lister
 from worker.pipeline import Pipeline
+from worker.spool import Spool
+from worker.store.archives import Listing, waiting_after
 from worker.store.outcomes import Outcome
-from worker.store.work import Item, record
+from worker.store.work import Item
 
-_MANIFEST_ROWS = 512  # recorded in one transaction
+_READ_AT_ONCE = 512  # rows of the manifest
+
+Advance = Callable[[int, list[Outcome]], None]
 
 
 def backfill(
     engine: Engine,
     pipeline: Pipeline,
-    files: Iterable[Found],
+    archives: Sequence[Archive],
     *,
     run_id: int,
     model_id: int,
     batch_size: int,
     limit: int | None,
-    advance: Callable[[int, list[Outcome]], None],
+    advance: Advance,
+    on_total: Callable[[int], None] = lambda _files: None,
+    rescan: bool = False,
+    spool: Spool | None = None,
+    on_error: Callable[[OSError], None] = raise_it,
+    on_resume: Callable[[Listing], None] = lambda _listing: None,
 ) -> None:
     """Screen every file that this model has not finished yet, `limit` of them at the most.
 
-    `advance(files, outcomes)` is told of each step: files passed over because they were finished
-    before, or the committed outcomes of a batch. Raises OSError or StoreError when disk or
-    database refuse; the same call again goes on where this one stopped.
+    The archives are listed into the database meanwhile (`worker.lister`); `on_total` is told how
+    many files are known of so far. `advance(files, outcomes)` is told of each step: files passed
+    over because they were finished before, or the committed outcomes of a batch. Folders that
+    cannot be listed go to `on_error`, lists that serve again to `on_resume`; with `rescan` none
+    does. Archives in object stores need a `spool`, which the caller closes. Raises OSError or
+    StoreError when disk, store or database refuse; the same call again goes on where this one
+    stopped.
     """
     started: deque[Started] = deque()
-    aside = Aside(pipeline, lambda batch, outcomes: advance(len(batch.items), outcomes))
+
+    def finished(batch: Started, outcomes: list[Outcome]) -> None:
+        if spool:
+            spool.release(batch.items)
+        advance(len(batch.items), outcomes)
+
+    aside = Aside(pipeline, finished)
+    archives = list({each.source: each for each in archives}.values())
+    lister = Lister(
+        engine,
+        archives,
+        run_id=run_id,
+        model_id=model_id,
+        rescan=rescan,
+        on_error=on_error,
+        on_resume=on_resume,
+    )
+    told = _Told(lister, advance, on_total)
     try:
-        to_do = islice(_to_do(engine, files, run_id, model_id, advance), limit)
-        for items in _batches(to_do, batch_size):
-            if items[0].worker_deaths:  # quite alone, so that no other film is blamed
-                _finish_all(started, aside)
-            started.append(pipeline.start(items))
-            if items[0].worker_deaths or len(started) == pipeline.batches_under_way:
-                aside.finish(started.popleft())
-                aside.finish_decoded()
-        _finish_all(started, aside)
+        with lister:
+            to_do: Iterator[Item] = islice(_to_do(engine, archives, model_id, lister, told), limit)
+            for items in _batches(spool.ready(to_do) if spool else to_do, batch_size):
+                if items[0].worker_deaths:  # quite alone, so that no other film is blamed
+                    _finish_all(started, aside)
+                started.append(pipeline.start(items))
+                if items[0].worker_deaths or len(started) == pipeline.batches_under_way:
+                    aside.finish(started.popleft())
+                    aside.finish_decoded()
+            _finish_all(started, aside)
     finally:
         aside.abandon()
         for batch in started:
             pipeline.abandon(batch)
+    told()
+
+
+class _Told:
+    """Tells what the lister has found since the last time."""
+
+    def __init__(self, lister: Lister, advance: Advance, on_total: Callable[[int], None]) -> None:
+        self._lister, self._advance, self._on_total = lister, advance, on_total
+        self._passed = 0
+
+    def __call__(self) -> None:
+        lister = self._lister
+        self._on_total(max(lister.files, lister.passed + lister.taken))
+        new = lister.passed - self._passed
+        if new:
+            self._passed += new
+            self._advance(new, [])
 
 
 def _finish_all(started: deque[Started], aside: Aside) -> None:
@@ -60,18 +109,27 @@ def _finish_all(started: deque[Started], aside: Aside) -> None:
 
 def _to_do(
     engine: Engine,
-    files: Iterable[Found],
-    run_id: int,
+    archives: Sequence[Archive],
     model_id: int,
-    advance: Callable[[int, list[Outcome]], None],
+    lister: Lister,
+    told: Callable[[], None],
 ) -> Iterator[Item]:
-    """Record the manifest piece by piece; give what is still to do."""
-    rest = iter(files)
-    while chunk := list(islice(rest, _MANIFEST_ROWS)):
-        items = record(engine, chunk, run_id, model_id, datetime.now(UTC))
-        if len(items) < len(chunk):
-            advance(len(chunk) - len(items), [])
-        yield from items
+    """What waits, archive by archive in the order it was listed, until the lists are whole."""
+    for number, archive in enumerate(archives):
+        last = 0
+        while True:
+            state = lister.state(number)  # before asking: what comes later is asked for again
+            items: list[Item] = []
+            if state != "to come":
+                items = waiting_after(engine, archive.source, model_id, last, _READ_AT_ONCE)
+            told()
+            if items:
+                last, lister.taken = items[-1].id, lister.taken + len(items)
+                yield from items
+            elif state == "whole":
+                break
+            else:
+                lister.wait()
 
 
 def _batches(items: Iterable[Item], size: int) -> Iterator[list[Item]]:

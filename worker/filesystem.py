@@ -26,7 +26,7 @@ _NETWORK = frozenset(
 
 
 _ABOUT_THE_FILE = (errno.EACCES, errno.EPERM, errno.ELOOP, errno.EISDIR, errno.ENXIO)
-_TEMPORARY_PREFIX, _TEMPORARY_SUFFIX = ".screen-", ".tmp"
+TEMPORARY = _TEMPORARY_PREFIX, _TEMPORARY_SUFFIX = ".screen-", ".tmp"
 _AT_FDCWD, _RENAME_NOREPLACE = -100, 1  # fcntl.h, stdio.h
 _SYNCS_AT_ONCE = 8  # the kernel gathers them into one commit of its journal
 _libc = ctypes.CDLL(None, use_errno=True)

@@ -33,23 +33,40 @@ def walk(
     folder: Path,
     on_error: Callable[[OSError], None],
     skip: Callable[[os.DirEntry[str]], bool] = lambda _entry: False,
+    after: Sequence[bytes] = (),
 ) -> Iterator[os.DirEntry[str]]:
     """Every entry below a folder that is no folder itself, as `regular_files` orders them.
 
-    What `skip` names is left out, folders with all they hold. Not recursive: a tree may be deeper
-    than Python's stack. Where it is deeper than a path may be long, `on_error` gets ENAMETOOLONG.
+    What `skip` names is left out, folders with all they hold. `after` names an entry, part by part
+    from `folder` on: only what comes after it is given, and folders that end before are not looked
+    into. Not recursive: a tree may be deeper than Python's stack. Where it is deeper than a path
+    may be long, `on_error` gets ENAMETOOLONG.
     """
-    levels = [iter(_listed(str(folder), on_error))]
+    levels = [_level(str(folder), after, on_error)]
     while levels:
-        entry = next(levels[-1], None)
+        entries, names = levels[-1]
+        entry = next(entries, None)
         if entry is None:
             levels.pop()
         elif not skip(entry):
             is_folder = _is_folder(entry, on_error)
+            on_the_way = bool(names) and os.fsencode(entry.name) == names[0]
             if is_folder:
-                levels.append(iter(_listed(entry.path, on_error)))
-            elif is_folder is False:
+                deeper = names[1:] if on_the_way else ()
+                levels.append(_level(entry.path, deeper, on_error))
+            elif is_folder is False and not (on_the_way and len(names) == 1):
                 yield entry
+
+
+_Level = tuple[Iterator[os.DirEntry[str]], Sequence[bytes]]
+
+
+def _level(folder: str, names: Sequence[bytes], on_error: Callable[[OSError], None]) -> _Level:
+    """What is to be looked at in a folder: all, or what does not come before the first name."""
+    entries = _listed(folder, on_error)
+    if names:
+        entries = [entry for entry in entries if os.fsencode(entry.name) >= names[0]]
+    return iter(entries), names
 
 
 def _listed(folder: str, on_error: Callable[[OSError], None]) -> list[os.DirEntry[str]]:

@@ -22,6 +22,7 @@ from worker.decoding import Decoding, Started
 from worker.errors import LostFile
 from worker.failpoints import reach
 from worker.records import Answered
+from worker.report.eyes import Reports, gets_report
 from worker.report.site import model_facts, page_name, picture_name, write_page, write_pictures
 from worker.report.view import FilmView
 from worker.store.answers import Wanted
@@ -44,6 +45,7 @@ class Pipeline:
 
     `check` raises when the site's folders are not the ones that were marked: nothing may be
     written then, and no file be called lost. `alive` is called while decoders are waited for.
+    `reports` says which films get page and picture.
     """
 
     def __init__(
@@ -57,11 +59,13 @@ class Pipeline:
         check: Callable[[], None],
         alive: Callable[[], None] = lambda: None,
         name_for: NameFor = lambda _item, _failed: None,
+        reports: Reports = "all",
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         self._engine, self._screener, self._config = engine, screener, config
         self._run_id, self._model_id = run_id, model_id
         self._check, self._name_for, self._clock = check, name_for, clock
+        self._reports = reports
         self._decoding = Decoding(engine, screener, config.decode.strikes, alive)
         self._in_flight: set[str] = set()
         self.batches_under_way = 2 + ceil(_FILMS_PER_CORE * usable_cores() / config.batch.size)
@@ -84,7 +88,11 @@ class Pipeline:
         return batch
 
     def _screened(self, batch: Started) -> set[str]:
-        return screened_contents(self._engine, set(batch.contents.values()), self._model_id)
+        contents = set(batch.contents.values())
+        return screened_contents(self._engine, contents, self._model_id, self._wants_report)
+
+    def _wants_report(self, decision: str, reason: str | None) -> bool:
+        return gets_report(self._reports, decision, reason, self._screener.card.labels)
 
     def finish(self, batch: Started) -> list[Outcome]:
         """Bring a started batch to its end; the outcomes are committed when this returns.
@@ -136,6 +144,7 @@ class Pipeline:
 
     def _write(self, answers: Sequence[Answered], now: datetime) -> None:
         site = self._config.site
+        answers = [a for a in answers if self._wants_report(a.record.decision, a.record.reason)]
         pictures = {
             picture_name(str(a.record.sha256), self._screener.identity): a.film.picture
             for a in answers
@@ -183,6 +192,7 @@ class Pipeline:
             page=page_name(sha256, identity),
             picture=picture_name(sha256, identity),
             final_name=final_name,
+            has_report=self._wants_report(answer.record.decision, answer.record.reason),
         )
 
     def _commit(self, outcomes: Sequence[Outcome], now: datetime) -> None:

@@ -98,3 +98,32 @@ def test_names_that_are_no_text_are_shown_escaped_and_still_found(tmp_path):
     (found,) = archive_files(tmp_path / "films")
     assert found.file.endswith("one\n\\xff.dcm")
     assert found.path.read_bytes() == b"film"
+
+
+def test_a_walk_goes_on_after_any_file(archive):
+    found = list(archive_files(archive))
+    for number, each in enumerate(found):
+        assert list(archive_files(archive, after=each.place)) == found[number + 1 :]
+
+
+def test_a_walk_that_goes_on_does_not_look_into_folders_that_it_has_passed(archive, monkeypatch):
+    """Ten million files were looked at again to find out which came last."""
+    for year in ("2019", "2020", "2021"):
+        (archive / year).mkdir()
+        (archive / year / "film.dcm").touch()
+    listed, scandir = [], os.scandir
+    monkeypatch.setattr("os.scandir", lambda folder: listed.append(str(folder)) or scandir(folder))
+    after = os.fsencode(archive / "2021" / "film.dcm")
+    names = [each.path.name for each in archive_files(archive, after=after)]
+    assert names == ["Z.dcm", "x.dcm", "z.dcm", "a.dcm", "b.dcm", "ä.dcm"]
+    assert not [folder for folder in listed if "2019" in folder or "2020" in folder]
+
+
+def test_a_walk_goes_on_although_the_last_file_is_gone_or_a_folder_now(archive):
+    last = archive / "a" / "z.dcm"
+    after = os.fsencode(last)
+    last.unlink()
+    assert next(each.path.name for each in archive_files(archive, after=after)) == "a.dcm"
+    last.mkdir()
+    (last / "new.dcm").touch()
+    assert next(each.path.name for each in archive_files(archive, after=after)) == "new.dcm"

@@ -313,5 +313,5 @@ def test_previous_films_lead_to_their_pages(film, noon):
     assert '<a href="../films/cd34.html">2024-01-31</a>' in page
     text = words(page)
     assert "Previous films, same patient ID 2024-01-31 PNEUMONIA" in text
-    assert "2026-05-03 REFUSED (date of screening) (report removed)" in text
+    assert "2026-05-03 REFUSED (date of screening) (no report)" in text
     assert "Previous films" not in film_page(film())

@@ -19,7 +19,7 @@ from worker.cli.work import _run
 from worker.config import load_config
 from worker.daemon import Daemon
 from worker.errors import CorruptFile, DecoderCrashed, FilmError, ScreenError, StoreError
-from worker.intake.archive import archive_files
+from worker.intake.archive import Folder
 from worker.marks import require_this_site
 from worker.pipeline import Pipeline
 from worker.records import Examined
@@ -103,7 +103,7 @@ def live(
                 backfill(
                     engine,
                     new_pipeline(),
-                    archive_files(archive),
+                    [Folder(archive)],
                     **ids,
                     batch_size=config.batch.size,
                     limit=None,

@@ -11,6 +11,19 @@ if TYPE_CHECKING:
     from worker.config import Config
 
 EXISTING = click.Path(exists=True, path_type=Path)
+
+
+class _ArchivePath(click.Path):
+    """A path that is there, or the URL of an object store, as text."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """URLs are left as they are: whoever opens them says what is wrong."""
+        if isinstance(value, str) and "://" in value:
+            return value
+        return super().convert(value, param, ctx)
+
+
+ARCHIVE = _ArchivePath(exists=True, path_type=Path)
 OUTPUT = click.Path(dir_okay=False, writable=True, path_type=Path)
 
 

@@ -32,11 +32,12 @@ def is_shown() -> bool:
 
 @contextmanager
 def bar(
-    what: str, total: int, unit: str, *, initial: int = 0, leave: bool = False
+    what: str, total: int | None, unit: str, *, initial: int = 0, leave: bool = False
 ) -> Iterator["tqdm[Any]"]:
-    """Show a bar of `total` units, 0 where nobody knows; `leave` lets it stand at the end.
+    """Show a bar of `total` units; `leave` lets it stand at the end.
 
-    None for a single one: it would stand at nothing until it is gone.
+    0 where nobody knows how many, `None` where it comes to be known (`lengthen`). No bar for a
+    single one: it would stand at nothing until it is gone.
     """
     ascii_only = locale.getencoding().upper() != "UTF-8"
     shown: tqdm[Any] = tqdm(
@@ -51,7 +52,7 @@ def bar(
         leave=leave,
         delay=_DELAY_S,
         smoothing=0.1,
-        bar_format=None if total else _UNKNOWN,
+        bar_format=_UNKNOWN if total == 0 else None,
     )
     with shown, _log_above(shown):
         try:
@@ -59,6 +60,11 @@ def bar(
         finally:
             if not leave:
                 shown.clear()  # tqdm forgets what `say` made it draw before the delay was over
+
+
+def lengthen(shown: "tqdm[Any]", total: int) -> None:
+    """There are more than was known; never fewer."""
+    shown.total = max(total, shown.total or 0) or None
 
 
 @contextmanager

@@ -12,7 +12,7 @@ import click
 from worker.cli import style
 from worker.cli.completion import complete_decision, complete_reason, complete_run
 from worker.cli.forms import Row, csv_lines, json_lines, kinds, moment, table_lines
-from worker.cli.options import OUTPUT, chosen_config, config_option, require_folders
+from worker.cli.options import chosen_config, config_option, require_folders, stoppable
 from worker.parquet import Kind, require_pyarrow, write_parquet
 from worker.records import RESULT_FIELDS, Decision
 
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from sqlalchemy import Engine
 
     from worker.config import Config
+    from worker.partitions import By
     from worker.store.queries import Result
 
 _TABLE_ROWS = 50
@@ -85,13 +86,23 @@ class _Moment(click.ParamType[datetime]):
 @click.option("--sql", metavar="SELECT", help="A question of your own; - reads it from stdin.")
 @click.option("--json", "form", flag_value="json", help="An array of records on stdout.")
 @click.option("--csv", "form", flag_value="csv", help="Records as CSV on stdout.")
-@click.option("--parquet", type=OUTPUT, help="Records as a Parquet file.")
+@click.option(
+    "--parquet",
+    type=click.Path(writable=True, path_type=Path),
+    help="Records as a Parquet file; with --partition-by all of them, as a folder of files.",
+)
+@click.option(
+    "--partition-by",
+    type=click.Choice(["block", "month"]),
+    help="With --parquet DIR: a file for each 100,000 films, or for those of each month.",
+)
 @config_option
 def query(
     sql: str | None,
     limit: int | None,
     form: str | None,
     parquet: Path | None,
+    partition_by: "By | None",
     config_file: Path | None,
     **wanted: Any,
 ) -> None:
@@ -107,21 +118,29 @@ def query(
       screen query --min-probability 0.9 --json
       screen query --status failed --csv > failed.csv
       screen query --verdict disagree --parquet disagreements.parquet
+      screen query --parquet results/ --partition-by month
       screen query --sql "SELECT decision, count(*) FROM latest_results GROUP BY decision"
     """
     if wanted["since"] and wanted["until"] and wanted["since"] > wanted["until"]:
         raise click.UsageError("--since lies after --until: nothing can lie between them")
+    filters = [name.replace("_", "-") for name, value in wanted.items() if value is not None]
+    is_folder = parquet is not None and (partition_by is not None or parquet.is_dir())
+    if partition_by and not parquet:
+        raise click.UsageError("--partition-by goes with --parquet DIR")
     if parquet:
         if form:
             raise click.UsageError(f"--parquet and --{form}: ask for one of them")
         require_folders(parquet)
         require_pyarrow()
     config = chosen_config(config_file).require_site()
-    if sql is not None:
-        filters = [name for name, value in wanted.items() if value is not None]
+    if parquet and is_folder:
+        given = [*filters, *(["sql"] if sql is not None else []), *(["limit"] if limit else [])]
+        if given:
+            raise click.UsageError(f"--{given[0]}: a folder holds all results; name a file instead")
+        _partitions(config, parquet, partition_by or "block")
+    elif sql is not None:
         if filters:
-            name = filters[0].replace("_", "-")
-            raise click.UsageError(f"--sql and --{name}: put the condition into the SQL")
+            raise click.UsageError(f"--sql and --{filters[0]}: put the condition into the SQL")
         _sql(config, sys.stdin.read() if sql == "-" else sql, limit, form, parquet)
     else:
         _filtered(config, wanted, limit, form, parquet)
@@ -151,6 +170,19 @@ def _filtered(
         else:
             for line in _table(found):
                 click.echo(line)
+
+
+def _partitions(config: "Config", folder: Path, by: "By") -> None:
+    from worker.cli.progress import told
+    from worker.partitions import export
+    from worker.site import read_site
+
+    stopped = "the files written so far stand; the same command writes the others"
+    with stoppable(lambda: stopped), read_site(config) as engine, told() as tell:
+        done = export(engine, config.site, folder, _KINDS, by=by, tell=tell)
+    click.echo(
+        f"{done.files} files written with {done.rows} rows, {done.unchanged} blocks as they were"
+    )
 
 
 def _sql(

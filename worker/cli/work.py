@@ -11,14 +11,17 @@ from typing import TYPE_CHECKING
 
 import click
 
-from worker.cli.options import EXISTING, Stopped, Unlisted, chosen_config, config_option, stoppable
+from worker.cli.options import ARCHIVE, Stopped, Unlisted, chosen_config, config_option, stoppable
 from worker.errors import ScreenError
 
 if TYPE_CHECKING:
     from sqlalchemy import Engine
 
     from worker.config import Config
+    from worker.intake.archive import Archive
+    from worker.report.eyes import Reports
     from worker.screening import Screener
+    from worker.store.archives import Listing
     from worker.store.outcomes import Outcome
 
 _SAME_AGAIN = "nothing is lost: the same command goes on where this one stopped"
@@ -214,53 +217,111 @@ def _there(config: "Config", engine: "Engine") -> int:
     return survey(config.site.inbox).files + waiting_files_count(engine, inbox=True)
 
 
+def _archives(config: "Config", given: tuple[Path | str, ...]) -> "list[Archive]":
+    """The archives by what was typed, each once. Raises UsageError, and OSError for stores."""
+    from worker.intake.archive import Folder
+    from worker.intake.objects import archive_at, require_listable
+
+    found: dict[str, Archive] = {}
+    for each in given:
+        if isinstance(each, str):
+            objects = archive_at(each)
+            require_listable(objects)
+            found[objects.source] = objects
+            continue
+        own = [f for f in config.site.folders if each.resolve().is_relative_to(f.resolve())]
+        if own:
+            raise click.UsageError(f"{each} belongs to this site: backfill takes archives")
+        found[Folder(each).source] = Folder(each)
+    return list(found.values())
+
+
+def _names(archives: "list[Archive]") -> list[str]:
+    """The archives as they were named."""
+    from worker.folders import display_name
+    from worker.intake.archive import Folder
+
+    return [display_name(a.given) if isinstance(a, Folder) else a.source for a in archives]
+
+
+def _say_resumed(listing: "Listing") -> None:
+    from worker.cli.progress import say
+    from worker.report.text import printable
+
+    say(
+        f"screen: {printable(listing.source)}: going on with the list of "
+        f"{listing.listed_at:%Y-%m-%d %H:%M} UTC, {listing.files} files; new and changed files are "
+        "found when all is finished, or with --rescan",
+        err=True,
+    )
+
+
 def _say_failed(count: int) -> None:
     say = f"screen: {count} files could not be screened, and are kept: 'screen failed list'"
     click.echo(say, err=True)
 
 
 @click.command()
-@click.argument("paths", nargs=-1, required=True, type=EXISTING)
+@click.argument("paths", nargs=-1, required=True, type=ARCHIVE)
 @click.option("--limit", type=click.IntRange(1), help="Stop after this many files.")
 @click.option("--dry-run", is_flag=True, help="Count the files and end.")
+@click.option(
+    "--rescan", is_flag=True, help="List the archives anew although some of their files still wait."
+)
+@click.option(
+    "--report",
+    type=click.Choice(["all", "positive", "none"]),
+    default="all",
+    show_default=True,
+    help="Which films get page and picture: positive leaves out those that need no eyes.",
+)
 @config_option
 def backfill(
-    paths: tuple[Path, ...], limit: int | None, dry_run: bool, config_file: Path | None
+    paths: tuple[Path | str, ...],
+    limit: int | None,
+    dry_run: bool,
+    rescan: bool,
+    report: "Reports",
+    config_file: Path | None,
 ) -> None:
     """Screen the films of archives into the site's database and reports.
 
-    Archives are only read, never changed. Stop it at any moment: the same command goes on where
-    it stopped, and tries again what failed for want of rights, limits or decoders. Exit code 3
-    says that some files of these archives could not be read, now or before.
+    An archive is a folder, or a part of an object store: s3://bucket/prefix (extra s3), or another
+    URL that fsspec knows. Archives are only read, never changed. Stop it at any moment: the same
+    command goes on where it stopped, and tries again what failed for want of rights, limits or
+    decoders. A list of an archive serves until all on it is finished; the run after that, or
+    --rescan, finds new and changed files. Exit code 3 says that some files of these archives could
+    not be read, now or before.
+
+    --report positive writes pages for positive and INDETERMINATE films, and for chest films that
+    were refused because nobody could judge them; 'screen report' makes the others later.
 
     \b
     Examples:
       screen backfill /archive/2019 --limit 1000
       screen backfill /archive
+      screen backfill /archive --rescan
+      screen backfill /archive --report positive
+      screen backfill s3://films/2019
     """
     from worker.backfill import backfill as run_backfill
-    from worker.cli.progress import bar
+    from worker.cli.progress import bar, lengthen
     from worker.cli.tally import Tally
-    from worker.folders import display_name
-    from worker.intake.archive import archive_files, count_files
     from worker.interop.answering import answer_all
     from worker.marks import require_this_site
     from worker.pipeline import Pipeline
     from worker.recovery import tidy
     from worker.report.site import INDEX, settle_pages
     from worker.site import hold_site
+    from worker.spool import Spool
     from worker.store.failures import standing_failures
 
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # an orderly stop, as Ctrl-C is
     config = chosen_config(config_file).require_site()
-    paths = tuple({path.resolve(): path for path in paths}.values())  # named twice is still one
-    for path in paths:
-        own = [f for f in config.site.folders if path.resolve().is_relative_to(f.resolve())]
-        if own:
-            raise click.UsageError(f"{path} belongs to this site: backfill takes archives")
+    archives = _archives(config, paths)
     unlisted = Unlisted()
-    total = sum(count_files(path, unlisted) for path in paths)
     if dry_run:
+        total = sum(1 for each in archives for _ in each.files(unlisted))
         click.echo(f"{total} files to look at; nothing was done")
         return
     tally: Tally | None = None
@@ -272,11 +333,12 @@ def backfill(
         stoppable(stopped),
         hold_site(config) as engine,
         closing(_screener(config, engine)) as screener,
-        _run(engine, config, screener, "backfill", ", ".join(map(display_name, paths))) as (
+        _run(engine, config, screener, "backfill", ", ".join(_names(archives))) as (
             run_id,
             model_id,
         ),
-        bar("", total, "film", leave=True) as shown,
+        closing(Spool(config.site.work, config.decode.max_file_mb << 20)) as spool,
+        bar("", None, "film", leave=True) as shown,
     ):
         tally = Tally(screener.card.labels)
 
@@ -287,22 +349,33 @@ def backfill(
 
         check = require_this_site(config.site, engine)
         tidy(config.site, engine, identity=config.dicom.identity)
-        files = (found for path in paths for found in archive_files(path, unlisted))
         run_backfill(
             engine,
-            Pipeline(engine, screener, config, run_id=run_id, model_id=model_id, check=check),
-            files,
+            Pipeline(
+                engine,
+                screener,
+                config,
+                run_id=run_id,
+                model_id=model_id,
+                check=check,
+                reports=report,
+            ),
+            archives,
             run_id=run_id,
             model_id=model_id,
             batch_size=config.batch.size,
             limit=limit,
             advance=advance,
+            on_total=lambda files: lengthen(shown, min(files, limit or files)),
+            rescan=rescan,
+            spool=spool,
+            on_error=unlisted,
+            on_resume=_say_resumed,
         )
         settle_pages(config.site, engine)
         answer_all(engine, config, check)
         waiting = _send_once(engine, config)
-        sources = [display_name(path.resolve()) for path in paths]
-        failed = standing_failures(engine, sources, model_id)
+        failed = standing_failures(engine, [each.source for each in archives], model_id)
     click.echo(tally)
     click.echo(f"report: {config.site.reports / INDEX}")
     _say_unsent(waiting)

@@ -2,8 +2,10 @@
 
 import os
 import stat
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 from worker.folders import display_name, raise_it, walk
 from worker.intake.found import Found
@@ -11,11 +13,47 @@ from worker.intake.found import Found
 _HERE = "./"  # stands before every name in the working directory, and is no part of it
 
 
-def archive_files(given: Path, on_error: Callable[[OSError], None] = raise_it) -> Iterator[Found]:
+class Archive(Protocol):
+    """Films that are only read: a folder, or a part of an object store."""
+
+    @property
+    def source(self) -> str:
+        """What its films are recorded under."""
+
+    def files(
+        self, on_error: Callable[[OSError], None], after: bytes | None = None
+    ) -> Iterator[Found]:
+        """Its files, always in the same order; only those that come after a `Found.place`."""
+
+
+@dataclass(frozen=True)
+class Folder:
+    """A folder, or one file, as it was given."""
+
+    given: Path
+
+    @property
+    def source(self) -> str:
+        """Where it lies, whatever it was called."""
+        return display_name(self.given.resolve())
+
+    def files(
+        self, on_error: Callable[[OSError], None], after: bytes | None = None
+    ) -> Iterator[Found]:
+        """As `archive_files` gives them."""
+        return archive_files(self.given, on_error, after)
+
+
+def archive_files(
+    given: Path,
+    on_error: Callable[[OSError], None] = raise_it,
+    after: bytes | None = None,
+) -> Iterator[Found]:
     """Every regular file at or below `given`, in sorted order. `file` is the path as given.
 
     Folders that cannot be listed go to `on_error`; files that vanish meanwhile are left out. One
-    look at each file: archives are large, and looked through at every start.
+    look at each file: archives are large. `after` is the place of a file (`Found.place`): only
+    those that come after it are given.
     """
     root = given.resolve()
     source = display_name(root)
@@ -28,7 +66,7 @@ def archive_files(given: Path, on_error: Callable[[OSError], None] = raise_it) -
             yield Found(source, display_name(given), root, status.st_size, status.st_mtime_ns)
         return
     prefix, base = os.path.join(given, ""), os.path.join(root, "")  # noqa: PTH118 — no Path a file
-    for entry in _regular(given, on_error):
+    for entry in _regular(given, on_error, _names(base, after)):
         try:
             status = entry.stat(follow_symlinks=False)
         except FileNotFoundError:
@@ -46,7 +84,14 @@ def count_files(given: Path, on_error: Callable[[OSError], None] = raise_it) -> 
     return sum(1 for _ in _regular(given, on_error))
 
 
-def _regular(given: Path, on_error: Callable[[OSError], None]) -> Iterator[os.DirEntry[str]]:
-    for entry in walk(given, on_error):
+def _names(base: str, after: bytes | None) -> list[bytes]:
+    """Names from the archive's folder on to one of its files; none for `None`."""
+    return after.removeprefix(os.fsencode(base)).split(b"/") if after else []
+
+
+def _regular(
+    given: Path, on_error: Callable[[OSError], None], after: Sequence[bytes] = ()
+) -> Iterator[os.DirEntry[str]]:
+    for entry in walk(given, on_error, after=after):
         if entry.is_file(follow_symlinks=False):  # false, not an error, if it vanished
             yield entry

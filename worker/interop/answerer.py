@@ -187,6 +187,8 @@ class Answerer:
     def _picture(self, subject: "Subject") -> bytes:
         if subject.origin.report_removed:
             raise Impossible("retention removed the film's picture")
+        if subject.origin.report_left_out:
+            raise Impossible("the film got no picture: 'screen report FILE' makes it")
         try:
             return (self._config.site.reports / subject.stored.picture).read_bytes()
         except FileNotFoundError as error:

@@ -1,14 +1,15 @@
 """Find the film of an answer where it lies now, and read what it says in a decoder process."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 from worker.config import Site
 from worker.errors import FilmError, LostFile
 from worker.imaging.attributes import Attributes
 from worker.imaging.sandbox import DecoderPool
-from worker.intake.found import INBOX
 from worker.interop.errors import Impossible
-from worker.store.answers import Origin, Place
+from worker.store.answers import Origin
+from worker.whereabouts import films_at
 
 _GONE = "the film is gone: retention removed it, or somebody else did"
 
@@ -20,7 +21,7 @@ def attributes_of_film(pool: DecoderPool, site: Site, origin: Origin) -> Attribu
     decoders refuse, and FilmError when its decoder died.
     """
     why = _GONE
-    for path in (path for place in origin.places for path in _paths(site, place)):
+    for path in _paths(site, origin):
         try:
             found = pool.attributes(path).result()
         except LostFile:
@@ -36,11 +37,7 @@ def attributes_of_film(pool: DecoderPool, site: Site, origin: Origin) -> Attribu
     raise Impossible(why)
 
 
-def _paths(site: Site, place: Place) -> list[Path]:
-    """Where a file may be, in the order in which it moves: looked at so, it is never missed."""
-    if place.is_removed:
-        return []
-    if place.source != INBOX:
-        return [place.path]
-    claimed = site.work / place.path.parent.name / place.path.name  # the site may have been moved
-    return [claimed, site.done / place.final_name] if place.final_name else [claimed]
+def _paths(site: Site, origin: Origin) -> Iterator[Path]:
+    for place in origin.places:
+        with films_at(site, place) as paths:
+            yield from paths

@@ -49,6 +49,7 @@ def row_of(result: Result) -> WorklistRow:
         run=result.run,
         at=result.finished_at,
         removed_at=result.page_removed_at,
+        left_out=result.report_left_out,
         resolution=result.resolution,
         file_id=result.file_id,
         verdict=result.verdict,

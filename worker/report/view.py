@@ -80,8 +80,9 @@ class WorklistRow:
     """One file fed in, for the worklist: a screening, a duplicate of one, or a failure.
 
     `labels` are the words of its model. `status` is `screened`, `duplicate` or `failed`; `page` is
-    below reports/, `None` for failures; `removed_at` says when retention removed it. `resolution`
-    says what an operator decided about a failure, `verdict` what a reader said of the answer.
+    below reports/, `None` for failures; `removed_at` says when retention removed it, `left_out`
+    that none was made, on purpose. `resolution` says what an operator decided about a failure,
+    `verdict` what a reader said of the answer.
     `file_id` is its number in the database.
     """
 
@@ -92,9 +93,15 @@ class WorklistRow:
     run: int
     at: datetime
     removed_at: datetime | None = None
+    left_out: bool = False
     resolution: str | None = None
     file_id: int = 0
     verdict: str | None = None
+
+    @property
+    def has_page(self) -> bool:
+        """Whether there is a report to open."""
+        return self.page is not None and self.removed_at is None and not self.left_out
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,6 @@
 """Answers in DICOM: which are due, made and sent. The durable outbox of `worker.interop`."""
 
-import os
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -12,6 +12,7 @@ from sqlalchemy import (
     Connection,
     Engine,
     Row,
+    Select,
     and_,
     bindparam,
     func,
@@ -21,6 +22,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.orm import aliased
 
+from worker.intake.found import found_at
 from worker.store.dialect import insert_into
 from worker.store.pieces import pieces
 from worker.store.tables import Answer, File, Film, Model, Run, Screening
@@ -29,6 +31,7 @@ from worker.uids import answer_uid, model_identity
 Kind = Literal["sr", "sc"]
 STATES = ("due", "made", "sent", "impossible")
 _AT_ONCE = 500
+_CONTENT = re.compile("[0-9a-f]{12,64}")
 
 
 @dataclass(frozen=True)
@@ -37,6 +40,11 @@ class Wanted:
 
     kinds: tuple[Kind, ...]
     identity: str
+
+    @property
+    def without_picture(self) -> "Wanted":
+        """What is wanted of a film that gets no picture."""
+        return Wanted(tuple(kind for kind in self.kinds if kind != "sc"), self.identity)
 
 
 @dataclass(frozen=True)
@@ -59,6 +67,7 @@ class Due:
 class Place:
     """Where a file of some content was fed in, and what it is called in done/ since.
 
+    An object of an object store has its `url`, and no path.
     `path` is where it lay when it was recorded; `source` and `file` are those of `Found`.
     """
 
@@ -67,6 +76,7 @@ class Place:
     path: Path
     final_name: str | None
     is_removed: bool
+    url: str = ""
 
 
 @dataclass(frozen=True)
@@ -78,6 +88,7 @@ class Origin:
     worker_version: str
     sop_instance_uid: str | None
     report_removed: bool
+    report_left_out: bool
     places: tuple[Place, ...]
 
 
@@ -121,23 +132,54 @@ def ask_for_missing(engine: Engine, kinds: tuple[Kind, ...], now: datetime) -> i
 
     In pieces with a transaction each, so that screening can write between them.
     """
-    asked = select(Screening.id, Film.sha256, Model.weights_sha256, Model.preprocessing)
-    asked = asked.join(Film, Film.id == Screening.film_id)
-    asked = asked.join(Model, Model.id == Screening.model_id)
-    asked = asked.where(_has_identity(), _is_newest()).order_by(Screening.id).limit(_AT_ONCE)
+    asked = _answerable().where(_is_newest()).order_by(Screening.id).limit(_AT_ONCE)
     new, last = 0, 0
     while True:
         with engine.begin() as connection:
             rows = connection.execute(asked.where(Screening.id > last)).all()
             if not rows:
                 return new
-            by_model: dict[str, list[tuple[int, str]]] = {}
-            for row in rows:
-                identity = model_identity(row.weights_sha256, row.preprocessing)
-                by_model.setdefault(identity, []).append((row.id, row.sha256))
-            for identity, screened in by_model.items():
-                new += ask_within(connection, Wanted(kinds, identity), screened, now)
+            new += _ask_by_model(connection, rows, kinds, now)
         last = rows[-1].id
+
+
+def ask_for(
+    connection: Connection, screenings: Sequence[int], kinds: Sequence[Kind], now: datetime
+) -> int:
+    """Ask for answers of these screenings, of those with DICOM identity; gives how many new."""
+    if not kinds:
+        return 0
+    rows = connection.execute(_answerable().where(Screening.id.in_(screenings))).all()
+    return _ask_by_model(connection, rows, kinds, now)
+
+
+def make_possible(connection: Connection, screenings: Sequence[int], now: datetime) -> None:
+    """Answers of these screenings that were impossible, for want of a picture say, are due."""
+    impossible = (Answer.screening_id.in_(screenings), Answer.state == "impossible")
+    again = update(Answer).where(*impossible)
+    connection.execute(again.values(state="due", attempts=0, due_at=now, message=None))
+
+
+_Answerable = Row[int, str, str, str]
+
+
+def _answerable() -> Select[int, str, str, str]:
+    asked = select(Screening.id, Film.sha256, Model.weights_sha256, Model.preprocessing)
+    asked = asked.join(Film, Film.id == Screening.film_id)
+    return asked.join(Model, Model.id == Screening.model_id).where(_has_identity())
+
+
+def _ask_by_model(
+    connection: Connection, rows: Iterable[_Answerable], kinds: Sequence[Kind], now: datetime
+) -> int:
+    by_model: dict[str, list[tuple[int, str]]] = {}
+    for row in rows:
+        identity = model_identity(row.weights_sha256, row.preprocessing)
+        by_model.setdefault(identity, []).append((row.id, row.sha256))
+    return sum(
+        ask_within(connection, Wanted(tuple(kinds), identity), screened, now)
+        for identity, screened in by_model.items()
+    )
 
 
 def ask_again(engine: Engine, screenings: Iterable[int] | None, now: datetime) -> int:
@@ -202,7 +244,8 @@ def settle_all(
 
 def origin(engine: Engine, screening_id: int) -> Origin:
     """What else the answers of a screening need. Raises NoResultFound when there is none."""
-    columns = (Screening.report_removed_at, Film.sha256, Film.sop_instance_uid)
+    reports = (Screening.report_removed_at, Screening.report_left_out)
+    columns = (*reports, Film.sha256, Film.sop_instance_uid)
     asked = select(*columns, Model.weights_sha256, Model.preprocessing, Run.worker_version)
     asked = asked.join(Film, Film.id == Screening.film_id).join(Run, Run.id == Screening.run_id)
     asked = asked.join(Model, Model.id == Screening.model_id).where(Screening.id == screening_id)
@@ -217,14 +260,22 @@ def origin(engine: Engine, screening_id: int) -> Origin:
         worker_version=row.worker_version,
         sop_instance_uid=row.sop_instance_uid,
         report_removed=row.report_removed_at is not None,
+        report_left_out=row.report_left_out,
         places=places,
     )
 
 
 def screenings_of(engine: Engine, file: str) -> list[int]:
-    """Screenings of a file, by its name as `screen query` says it, or by its content's SHA-256."""
-    asked = select(File.screening_id).where(File.screening_id.is_not(None))
-    asked = asked.where(or_(File.file == file, File.sha256 == file)).distinct()
+    """Screenings of a file, by its name as `screen query` says it, or by its content's SHA-256.
+
+    Twelve digits of that are enough.
+    """
+    asked = select(File.screening_id).where(File.screening_id.is_not(None)).distinct()
+    content = file.lower()
+    if _CONTENT.fullmatch(content):
+        asked = asked.where(File.sha256.between(content, content + "g"))
+    else:
+        asked = asked.where(File.file == file)
     with engine.connect() as connection:
         return [number for number in connection.scalars(asked) if number is not None]
 
@@ -280,5 +331,6 @@ def _due(row: Row[int, int, str, str, str, str | None, int]) -> Due:
 
 
 def _place(row: Row[str, str, bytes, str | None, datetime | None]) -> Place:
-    path = Path(os.fsdecode(row.path))
-    return Place(row.source, row.file, path, row.final_name, row.film_removed_at is not None)
+    found = found_at(row.source, row.file, row.path, 0, 0)
+    removed = row.film_removed_at is not None
+    return Place(row.source, row.file, found.path, row.final_name, removed, found.url)

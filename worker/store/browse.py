@@ -9,7 +9,7 @@ from worker.records import Decision
 from worker.store.counts import decisions
 from worker.store.filters import Filter, restricted
 from worker.store.queries import Result, results_of
-from worker.store.tables import ENDED, File, Film, Screening
+from worker.store.tables import ENDED, HAS_REPORT, File, Film, Screening
 
 Sort = Literal["newest", "oldest", "score", "name"]
 _COUNTED = 100_000  # beyond this many "more than" says enough
@@ -154,7 +154,7 @@ def screening_of_page(engine: Engine, page: str) -> int | None:
         select(Screening.id)
         .join(Film, Film.id == Screening.film_id)
         .where(Film.sha256.between(digest, digest + "g"))
-        .where(Screening.page == page, Screening.report_removed_at.is_(None))
+        .where(Screening.page == page, HAS_REPORT)
     )
     with engine.connect() as connection:
         return connection.scalar(asked)

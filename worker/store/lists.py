@@ -9,7 +9,7 @@ from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import Connection, Engine, bindparam, literal, select, update
+from sqlalchemy import Connection, Engine, bindparam, func, literal, select, update
 
 from worker.store.dialect import insert_into
 from worker.store.tables import File, ResultList
@@ -85,7 +85,15 @@ def mark_all_due(engine: Engine) -> None:
     with engine.begin() as connection:
         new = insert_into(connection, ResultList).from_select(columns, blocks)
         connection.execute(new.on_conflict_do_nothing())
-        connection.execute(update(ResultList).values(changes=ResultList.written + 1))
+        connection.execute(update(ResultList).values(changes=ResultList.changes + 1))
+
+
+def changes_by(engine: Engine, count: int) -> dict[int, int]:
+    """How often something changed on so many consecutive pages, by their number; never less."""
+    group = ResultList.block // count
+    asked = select(group, func.sum(ResultList.changes)).group_by(group).order_by(group)
+    with engine.connect() as connection:
+        return {number: int(changes) for number, changes in connection.execute(asked)}
 
 
 def lists(engine: Engine) -> list[List]:

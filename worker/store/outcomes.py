@@ -1,6 +1,6 @@
 """How files end: looked up before, written in one transaction per batch."""
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime
 
@@ -15,13 +15,16 @@ from worker.store.answers import Wanted, ask_within
 from worker.store.dialect import insert_into
 from worker.store.lists import blocks_of, blocks_of_reports, mark_blocks_due
 from worker.store.mark import mark_pages_unsafe
-from worker.store.tables import Failure, File, Film, Screening
+from worker.store.tables import HAS_REPORT, Failure, File, Film, Screening
 from worker.store.work import Item
 
 
 @dataclass(frozen=True)
 class Screened:
-    """A film that got its answer. `page` and `picture` are paths below reports/."""
+    """A film that got its answer. `page` and `picture` are paths below reports/.
+
+    `has_report` is false where these were left out on purpose.
+    """
 
     item: Item
     record: Record
@@ -30,6 +33,7 @@ class Screened:
     page: str
     picture: str
     final_name: str | None
+    has_report: bool = True
 
     @property
     def content(self) -> str:
@@ -59,19 +63,28 @@ class Failed:
 Outcome = Screened | Duplicate | Failed
 
 
-def screened_contents(engine: Engine, contents: Iterable[str], model_id: int) -> set[str]:
+def screened_contents(
+    engine: Engine,
+    contents: Iterable[str],
+    model_id: int,
+    wants_report: Callable[[str, str | None], bool] = lambda _decision, _reason: True,
+) -> set[str]:
     """Which of these contents (SHA-256) this model has screened already.
 
-    Those whose report was removed by retention are left out: they want a new one.
+    Those without a report, removed by retention or never made, are left out if an answer such as
+    theirs, by decision and reason, `wants_report` now.
     """
     asked = (
-        select(Film.sha256)
+        select(Film.sha256, Screening.decision, Screening.reason, HAS_REPORT.label("has_report"))
         .join(Screening, Screening.film_id == Film.id)
         .where(Film.sha256.in_(list(contents)), Screening.model_id == model_id)
-        .where(Screening.report_removed_at.is_(None))
     )
     with engine.connect() as connection:
-        return set(connection.scalars(asked))
+        return {
+            row.sha256
+            for row in connection.execute(asked)
+            if row.has_report or not wants_report(row.decision, row.reason)
+        }
 
 
 def finish(
@@ -95,13 +108,13 @@ def finish(
 
 @dataclass(frozen=True)
 class _Answer:
-    """A screening in the database; `removed` says that retention has removed its report."""
+    """A screening in the database; `has_report` unless that was removed, or never made."""
 
     id: int
     decision: str
     probability: float | None
     reason: str | None
-    removed: bool = False
+    has_report: bool = True
 
 
 @dataclass(frozen=True)
@@ -119,9 +132,10 @@ class _Ending:
         screened = [each for each in outcomes if isinstance(each, Screened)]
         copies = [each.sha256 for each in outcomes if isinstance(each, Duplicate)]
         films, answers = self._known({each.content for each in screened} | set(copies))
-        again = {each.content: each for each in screened if _is_removed(answers, each.content)}
+        again = {each.content: each for each in screened if _lacks_report(answers, each.content)}
         new = [each for each in screened if each.content not in answers]
-        blocks = self._renew([(answers[content].id, each) for content, each in again.items()])
+        renewed = [(answers[c].id, each) for c, each in again.items() if each.has_report]
+        blocks = self._renew(renewed)
         films |= self._insert_films([each for each in new if each.content not in films])
         made = self._insert_screenings(new, films)
         new = [each for each in new if each.content in made]
@@ -129,14 +143,23 @@ class _Ending:
         if len(answers) < len(films):  # another worker answered meanwhile
             answers |= self._known(films.keys() - answers.keys())[1]
         if self.wanted:
-            asked = [
-                (answers[each.content].id, each.content) for each in new if has_identity(each.film)
-            ]
-            ask_within(self.connection, self.wanted, asked, self.now)
+            self._ask(self.wanted, [each for each in new if each.has_report], answers)
+            self._ask(self.wanted, [each for _, each in renewed], answers)
+            bare = [each for each in new if not each.has_report]
+            self._ask(self.wanted.without_picture, bare, answers)
         self._insert_failures([each for each in outcomes if isinstance(each, Failed)])
         fresh = {each.item.id for each in new}
         self._end_files([self._end(each, answers, fresh) for each in outcomes])
         mark_blocks_due(self.connection, blocks | blocks_of(each.item.id for each in outcomes))
+
+    def _ask(self, wanted: Wanted, films: list[Screened], answers: dict[str, _Answer]) -> None:
+        asked = [(answers[each.content].id, each.content) for each in films]
+        ask_within(
+            self.connection,
+            wanted,
+            [row for row, each in zip(asked, films, strict=True) if has_identity(each.film)],
+            self.now,
+        )
 
     def _known(self, contents: Collection[str]) -> tuple[dict[str, int], dict[str, _Answer]]:
         """Films by content, and what this model answered for them."""
@@ -144,19 +167,18 @@ class _Ending:
         answers: dict[str, _Answer] = {}
         answered = (Screening.film_id == Film.id) & (Screening.model_id == self.model_id)
         columns = (Screening.decision, Screening.probability, Screening.reason)
-        removed = Screening.report_removed_at.is_not(None)
-        asked = select(Film.sha256, Film.id, Screening.id, *columns, removed)
+        ids = (Film.id.label("film"), Screening.id.label("screening"))
+        asked = select(Film.sha256, *ids, *columns, HAS_REPORT.label("has_report"))
         asked = asked.outerjoin(Screening, answered).where(Film.sha256.in_(contents))
-        for sha256, film, screening, decision, probability, reason, gone in self.connection.execute(
-            asked
-        ):
-            films[sha256] = film
-            if screening is not None:
-                answers[sha256] = _Answer(screening, decision, probability, reason, gone)
+        for row in self.connection.execute(asked):
+            films[row.sha256] = row.film
+            if row.screening is not None:
+                says = (row.decision, row.probability, row.reason)
+                answers[row.sha256] = _Answer(row.screening, *says, row.has_report)
         return films, answers
 
     def _renew(self, again: list[tuple[int, Screened]]) -> set[int]:
-        """Give screenings whose report retention had removed their new one; pages that list them.
+        """Give screenings that lack their report a new one; pages that list them.
 
         The first answer stands: one content and one model have one answer.
         """
@@ -167,7 +189,7 @@ class _Ending:
             for i, s in sorted(again, key=lambda one: one[0])
         ]
         renewed = update(Screening).where(Screening.id == bindparam("its_id"))
-        self.connection.execute(renewed.values(report_removed_at=None), rows)
+        self.connection.execute(renewed.values(report_removed_at=None, report_left_out=False), rows)
         ids = [screening for screening, _ in again]
         mark_pages_unsafe(self.connection, min(ids))
         return blocks_of_reports(self.connection, ids)
@@ -252,8 +274,8 @@ def has_identity(film: PreparedFilm) -> bool:
     )
 
 
-def _is_removed(answers: dict[str, _Answer], content: str) -> bool:
-    return content in answers and answers[content].removed
+def _lacks_report(answers: dict[str, _Answer], content: str) -> bool:
+    return content in answers and not answers[content].has_report
 
 
 def _screening(outcome: Screened) -> dict[str, object]:
@@ -271,6 +293,7 @@ def _screening(outcome: Screened) -> dict[str, object]:
         "evidence_columns": evidence.shape[1],
         "picture": outcome.picture,
         "page": outcome.page,
+        "report_left_out": not outcome.has_report,
     }
 
 

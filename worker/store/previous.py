@@ -7,7 +7,7 @@ from sqlalchemy import Engine, Select, func, select
 from sqlalchemy.orm import aliased
 
 from worker.records import Labels
-from worker.store.tables import Film, Model, Screening
+from worker.store.tables import HAS_REPORT, Film, Model, Screening
 
 MOST = 10
 
@@ -17,7 +17,7 @@ class PreviousFilm:
     """Another film of the patient and its newest answer.
 
     `study_date` is YYYY-MM-DD, `None` where the file does not say; `page` is below reports/, `None`
-    once retention removed it.
+    where it has none (any more).
     """
 
     study_date: str | None
@@ -57,7 +57,7 @@ def previous_films(
             row.screened_at,
             row.decision,
             (row.negative, row.positive),
-            None if row.report_removed_at else row.page,
+            row.page if row.has_report else None,
         )
         for row in found
     ]
@@ -66,7 +66,7 @@ def previous_films(
 
 def _asked(
     patient_key: str, sha256: str | None, before: int | None
-) -> Select[str | None, datetime, str, str, datetime | None, str, str]:
+) -> Select[str | None, datetime, str, str, bool, str, str]:
     """By the index of keys, whose entries are in the order in which films came: nothing to sort."""
     other = aliased(Screening)
     newest = select(func.max(other.id)).where(other.film_id == Film.id)
@@ -76,7 +76,7 @@ def _asked(
         select(
             Film.study_date,
             *(Screening.screened_at, Screening.decision),
-            *(Screening.page, Screening.report_removed_at),
+            *(Screening.page, HAS_REPORT.label("has_report")),
             *(Model.negative, Model.positive),
         )
         .select_from(Film)

@@ -27,7 +27,7 @@ from models.cards import Card
 from worker.records import RECORD_FIELDS, RESULT_FIELDS, Labels, Record, Tags
 from worker.store.dialect import snapshot
 from worker.store.filters import Filter, restricted
-from worker.store.tables import File, Film, Model, Screening, UtcDateTime
+from worker.store.tables import HAS_REPORT, File, Film, Model, Screening, UtcDateTime
 
 RESULTS = Table(
     "results",
@@ -56,9 +56,9 @@ class Result:
     """One file that came to an end; `labels` are the words of the model that was to answer.
 
     `file_id` numbers files in the order in which they were recorded. `page` is below reports/;
-    `None` for failures, and once retention removed it. `report` tells reports apart, removed ones
-    too. `resolution` says what became of a failure since. `verdict` and what follows are of the
-    newest review of the answer (`store.reviews`).
+    `None` for failures, where a backfill left it out, and once retention removed it. `report` tells
+    reports apart, those that are not there too. `resolution` says what became of a failure since.
+    `verdict` and what follows are of the newest review of the answer (`store.reviews`).
     """
 
     file_id: int
@@ -77,6 +77,11 @@ class Result:
     review_note: str | None = None
     reviewer: str | None = None
     reviewed_at: datetime | None = None
+
+    @property
+    def report_left_out(self) -> bool:
+        """Whether a film that was screened has no report on purpose."""
+        return self.report is not None and self.page is None and self.page_removed_at is None
 
 
 def result_values(result: Result) -> list[Any]:
@@ -177,9 +182,9 @@ def _result(row: Row[Any]) -> Result:
 
 
 def screening_ids(engine: Engine, run: int | None = None) -> list[tuple[int, str, str]]:
-    """(id, page, picture) of all screenings, or of one run, whose report is kept."""
+    """(id, page, picture) of all screenings, or of one run, that have a report."""
     asked = select(Screening.id, Screening.page, Screening.picture).order_by(Screening.id)
-    asked = asked.where(Screening.report_removed_at.is_(None))
+    asked = asked.where(HAS_REPORT)
     if run is not None:
         asked = asked.where(Screening.run_id == run)
     with engine.connect() as connection:
@@ -187,8 +192,8 @@ def screening_ids(engine: Engine, run: int | None = None) -> list[tuple[int, str
 
 
 def pages(engine: Engine) -> Iterator[tuple[int, str]]:
-    """(id, page) of all screenings whose report is kept, in order, never all at once."""
-    asked = select(Screening.id, Screening.page).where(Screening.report_removed_at.is_(None))
+    """(id, page) of all screenings that have a report, in order, never all at once."""
+    asked = select(Screening.id, Screening.page).where(HAS_REPORT)
     with engine.connect() as connection:
         rows = connection.execution_options(yield_per=1000).execute(asked.order_by(Screening.id))
         yield from ((row.id, row.page) for row in rows)

@@ -11,7 +11,7 @@ from sqlalchemy.orm import Session, aliased
 from worker.intake.found import INBOX
 from worker.store.dialect import insert_into
 from worker.store.lists import blocks_of_reports, mark_blocks_due
-from worker.store.tables import File, Removal, RetentionDay, Screening
+from worker.store.tables import HAS_REPORT, File, Removal, RetentionDay, Screening
 
 _UPDATED_AT_ONCE = 500  # statements have a limit of variables
 
@@ -135,7 +135,7 @@ def reports_before(engine: Engine, moment: datetime, limit: int) -> list[StoredR
     asked = (
         select(Screening.id, Screening.page, Screening.picture, last, last_file)
         .join(_ENDED, _ENDED.c.screening_id == Screening.id)
-        .where(Screening.report_removed_at.is_(None))
+        .where(HAS_REPORT)
         .group_by(Screening.id)
         .having(last < moment)
         .order_by(last, Screening.id)
@@ -187,9 +187,7 @@ def under_way(engine: Engine) -> list[ToUnlink]:
         File.state.in_(("screened", "duplicate")),
         File.film_removed_at.is_(None),
     )
-    new_report = select(Screening.id).where(
-        Screening.id == Removal.screening_id, Screening.report_removed_at.is_(None)
-    )
+    new_report = select(Screening.id).where(Screening.id == Removal.screening_id, HAS_REPORT)
     taken = case((Removal.screening_id.is_(None), new_film.exists()), else_=new_report.exists())
     asked = select(Removal.id, Removal.name, Removal.screening_id, taken).order_by(Removal.id)
     with engine.connect() as connection:

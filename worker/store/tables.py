@@ -18,6 +18,9 @@ from sqlalchemy import (
     Text,
     TypeDecorator,
     UniqueConstraint,
+    and_,
+    false,
+    text,
 )
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
@@ -190,6 +193,7 @@ class Screening(Base):
         Index(None, "screened_at"),
         Index(None, "model_id", "decision", "probability"),
         Index(None, "run_id", "decision"),
+        Index(None, "report_left_out", "report_removed_at", "id"),
     )
 
     id: Mapped[int] = mapped_column(Id, primary_key=True)
@@ -210,6 +214,12 @@ class Screening(Base):
     page: Mapped[str]
     screened_at: Mapped[datetime]
     report_removed_at: Mapped[datetime | None]
+    report_left_out: Mapped[bool] = mapped_column(default=False, server_default=false())
+
+
+# Both by one index, in the order of the screenings: a start asks for all that have one.
+HAS_REPORT = and_(~Screening.report_left_out, Screening.report_removed_at.is_(None))
+LEFT_OUT = and_(Screening.report_left_out, Screening.report_removed_at.is_(None))
 
 
 class Review(Base):
@@ -263,6 +273,29 @@ class Answer(Base):
     sent_at: Mapped[datetime | None]
 
 
+class Archive(Base):
+    """How far an archive was listed into `files`, for one model (`worker.store.archives`).
+
+    `files` were found so far, the last of them `listed_to`, its `path`; `listed_at` is when the
+    list was whole, `None` before.
+    """
+
+    __tablename__ = "archives"
+    __table_args__ = (UniqueConstraint("source", "model_id"),)
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    source: Mapped[str]
+    model_id: Mapped[int] = mapped_column(ForeignKey("models.id"))
+    begun_at: Mapped[datetime]
+    listed_at: Mapped[datetime | None]
+    listed_to: Mapped[bytes | None]
+    files: Mapped[int] = mapped_column(BigInteger, default=0)
+
+
+# A planner takes a partial index only where it reads these very words: no bound parameter.
+WAITS = text("files.state = 'waiting'")
+
+
 class File(Base):
     """One file fed in, from the inbox or an archive, and where it stands.
 
@@ -285,6 +318,12 @@ class File(Base):
         *(Index(None, name, "finished_at") for name in ("state", "decision", "source")),
         *(Index(None, name, "id") for name in ("state", "decision", "reason", "source", "sha256")),
         Index(None, "run_id", "state", "id"),
+        Index(
+            "ix_files_waiting",
+            *("source", "model_id", "state", "id"),  # with the state SQLite need not read rows
+            sqlite_where=text("state = 'waiting'"),
+            postgresql_where=text("state = 'waiting'"),
+        ),
     )
 
     id: Mapped[int] = mapped_column(Id, primary_key=True)

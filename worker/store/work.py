@@ -6,20 +6,30 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 
-from sqlalchemy import Connection, Engine, Row, delete, select, update
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    Engine,
+    Row,
+    delete,
+    or_,
+    select,
+    update,
+)
 from sqlalchemy.orm import Session
 
 from models.cards import Card
 from worker import __version__
-from worker.errors import passing_slugs
+from worker.errors import FilmError, passing_slugs
 from worker.failpoints import reach
-from worker.intake.found import Found
+from worker.intake.found import Found, found_at
 from worker.store.dialect import insert_into
 from worker.store.lists import mark_due
 from worker.store.pieces import pieces
-from worker.store.tables import Failure, File, Model, Run
+from worker.store.tables import ENDED, Failure, File, Model, Run
 
-_KnownRow = Row[int, str, bytes, int, int, str, str, int, int, int]
+_Key = tuple[str, bytes, int, int, str]  # source, place, size, time, claim
+_KnownRow = Row[int, str, bytes, int, int, str, str, int, int, int, int]
 _INT64 = 2**63 - 1
 _ASKED_AT_ONCE = 200  # rows per question: statements have a limit of variables
 
@@ -33,6 +43,7 @@ class Item:
     strikes: int = 0
     worker_deaths: int = 0
     worker_crashes: int = 0
+    refused: FilmError | None = None  # why its bytes could not be fetched from where they lie
 
 
 def register_model(engine: Engine, card: Card, preprocessing: str, now: datetime) -> int:
@@ -118,30 +129,67 @@ def record(
         return []
     by_key = {_key(each): each for each in found}  # a file that was given twice is one file
     with engine.begin() as connection:
-        known = _known(connection, found, model_id)
-        missing = [key for key in by_key if key not in known]
-        if missing:
-            rows = [_row(by_key[key], run_id, model_id, now) for key in missing]
-            connection.execute(insert_into(connection, File).on_conflict_do_nothing(), rows)
-            known |= _known(connection, [by_key[key] for key in missing], model_id)
-        again = _wait_again(connection, [row.id for row in known.values() if row.state == "failed"])
+        known = _insert_missing(connection, by_key, run_id, model_id, now)
+        new = [each for key, each in by_key.items() if key not in known]
+        known |= _known(connection, new, model_id)
+        again = wait_again(connection, [row.id for row in known.values() if row.state == "failed"])
     reach("files-recorded")
     return [
         Item(row.id, each, row.strikes, row.worker_deaths, row.worker_crashes)
         for each, row in ((each, known[key]) for key, each in by_key.items())
-        if row.state in ("waiting", "attempted") or row.id in again
+        if row.state not in ENDED or row.id in again
     ]
 
 
-def _wait_again(connection: Connection, failed: Sequence[int]) -> set[int]:
-    """Forget failures that may have passed, or are to be retried; ids of files that wait again."""
+def record_within(
+    connection: Connection, found: Sequence[Found], run_id: int, model_id: int, now: datetime
+) -> int:
+    """Record files as part of a transaction; how many had been finished before this run.
+
+    Failures stay failures: see `worker.store.archives.try_again`. Where the last of the files is
+    new, all are taken for new, and only looked up if they were not.
+    """
+    by_key = {_key(each): each for each in found}
+    again = len(found) - len(by_key)
+    if not _known(connection, found[-1:], model_id):
+        rows = [_row(each, run_id, model_id, now) for each in by_key.values()]
+        if _insert(connection, rows) == len(rows):
+            return again
+    known = _insert_missing(connection, by_key, run_id, model_id, now).values()
+    before = [row for row in known if row.state in ENDED and row.run_id != run_id]
+    return again + len(before)
+
+
+def _insert_missing(
+    connection: Connection, by_key: dict[_Key, Found], run_id: int, model_id: int, now: datetime
+) -> dict[_Key, _KnownRow]:
+    """Insert the files that have no row yet; the rows of the others."""
+    known = _known(connection, list(by_key.values()), model_id)
+    rows = [_row(each, run_id, model_id, now) for key, each in by_key.items() if key not in known]
+    if rows:
+        _insert(connection, rows)
+    return {key: known[key] for key in by_key if key in known}
+
+
+def _insert(connection: Connection, rows: list[dict[str, object]]) -> int:
+    """Insert rows of files, but those that are there; how many."""
+    new = insert_into(connection, File).on_conflict_do_nothing()
+    return int(connection.execute(new, rows).rowcount)
+
+
+def to_be_tried_again() -> ColumnElement[bool]:
+    """Failures that may have passed, or that an operator wants retried."""
     may_pass = Failure.resolution.is_(None) & Failure.reason.in_(passing_slugs())
-    again = may_pass | (Failure.resolution == "retried")
+    return or_(may_pass, Failure.resolution == "retried")
+
+
+def wait_again(connection: Connection, failed: Sequence[int]) -> set[int]:
+    """Forget failures that may have passed, or are to be retried; ids of files that wait again."""
     waits = {"state": "waiting", "finished_at": None, "final_name": None}
     waits |= {"decision": None, "reason": None}
     passed: set[int] = set()
     for some in pieces(failed, _ASKED_AT_ONCE):
-        gone = delete(Failure).where(Failure.file_id.in_(some), again)
+        gone = delete(Failure).where(Failure.file_id.in_(some), to_be_tried_again())
         ids = list(connection.scalars(gone.returning(Failure.file_id)))
         if ids:
             connection.execute(update(File).where(File.id.in_(ids)).values(waits))
@@ -156,7 +204,7 @@ def _row(found: Found, run_id: int, model_id: int, now: datetime) -> dict[str, o
         "model_id": model_id,
         "source": found.source,
         "file": found.file,
-        "path": os.fsencode(found.path),
+        "path": found.place,
         "size": found.size,
         "mtime_ns": _storable(found.mtime_ns),
         "claim": found.claim,
@@ -165,12 +213,9 @@ def _row(found: Found, run_id: int, model_id: int, now: datetime) -> dict[str, o
     }
 
 
-_Key = tuple[str, bytes, int, int, str]
-
-
 def _key(found: Found) -> _Key:
     mtime_ns = _storable(found.mtime_ns)
-    return (found.source, os.fsencode(found.path), found.size, mtime_ns, found.claim)
+    return (found.source, found.place, found.size, mtime_ns, found.claim)
 
 
 def _storable(mtime_ns: int) -> int:
@@ -180,7 +225,7 @@ def _storable(mtime_ns: int) -> int:
 
 _COLUMNS = (
     *(File.id, File.source, File.path, File.size, File.mtime_ns, File.claim, File.state),
-    *(File.strikes, File.worker_deaths, File.worker_crashes),
+    *(File.strikes, File.worker_deaths, File.worker_crashes, File.run_id),
 )
 
 
@@ -188,7 +233,7 @@ def _known(connection: Connection, found: Sequence[Found], model_id: int) -> dic
     known: dict[_Key, _KnownRow] = {}
     for some in pieces(found, _ASKED_AT_ONCE):
         sources = {each.source for each in some}
-        paths = [os.fsencode(each.path) for each in some]
+        paths = [each.place for each in some]
         asked = select(*_COLUMNS).where(
             File.source.in_(sources), File.path.in_(paths), File.model_id == model_id
         )
@@ -239,7 +284,7 @@ def waiting_files(engine: Engine, source: str) -> list[Item]:
     """Recorded files of a source that still have work to do, in the order they came."""
     asked = select(File).where(File.state == "waiting", File.source == source).order_by(File.id)
     with Session(engine) as session:
-        return [_item(row) for row in session.scalars(asked)]
+        return [item_of(row) for row in session.scalars(asked)]
 
 
 def claimed_file(engine: Engine, claim: str) -> Item | None:
@@ -247,13 +292,12 @@ def claimed_file(engine: Engine, claim: str) -> Item | None:
     asked = select(File).where(File.claim == claim)  # files of archives have none
     with Session(engine) as session:
         row = session.scalar(asked)
-        return None if row is None else _item(row)
+        return None if row is None else item_of(row)
 
 
-def _item(row: File) -> Item:
-    found = Found(
-        row.source, row.file, Path(os.fsdecode(row.path)), row.size, row.mtime_ns, row.claim
-    )
+def item_of(row: File) -> Item:
+    """What a row says of a file on its way."""
+    found = found_at(row.source, row.file, row.path, row.size, row.mtime_ns, row.claim)
     return Item(row.id, found, row.strikes, row.worker_deaths, row.worker_crashes)
 
 
