@@ -78,10 +78,15 @@ class Pipeline:
             self._check()
         reach("batch-hashed")
         batch.known = self._screened(batch)
-        begin_attempt(self._engine, items, self._run_id, self._model_id)
+        self._count(items)
         self._decoding.begin(batch, skip=self._in_flight)
         self._in_flight |= batch.decoding.keys()
         return batch
+
+    def _count(self, items: Sequence[Item]) -> None:
+        """Count the attempt of each, unless its lease did."""
+        uncounted = [item for item in items if item.token is None]
+        begin_attempt(self._engine, uncounted, self._run_id, self._model_id)
 
     def _screened(self, batch: Started) -> set[str]:
         return screened_contents(self._engine, set(batch.contents.values()), self._model_id)
@@ -111,8 +116,7 @@ class Pipeline:
             self._write(answers, now)
             screened = {item.id: answer for item, answer in zip(items, answers, strict=True)}
             outcomes = [self._outcome(item, batch, screened) for item in batch.items]
-            self._commit(outcomes, now)
-            return outcomes, rest
+            return self._commit(outcomes, now), rest
         except BaseException:
             if rest:
                 self.abandon(rest)
@@ -185,8 +189,9 @@ class Pipeline:
             final_name=final_name,
         )
 
-    def _commit(self, outcomes: Sequence[Outcome], now: datetime) -> None:
-        finish(
+    def _commit(self, outcomes: Sequence[Outcome], now: datetime) -> list[Outcome]:
+        """Commit outcomes; those come back that were ours to commit."""
+        written = finish(
             self._engine,
             outcomes,
             run_id=self._run_id,
@@ -194,8 +199,9 @@ class Pipeline:
             now=now,
             answers=Wanted(self._config.dicom.results, self._screener.identity),
         )
-        for outcome in outcomes:
+        for outcome in written:
             if isinstance(outcome, Failed):
                 log.info(
                     "a file failed", extra={"file": outcome.item.id, "slug": outcome.error.slug}
                 )
+        return written

@@ -9,7 +9,7 @@ from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import Connection, Engine, bindparam, literal, select, update
+from sqlalchemy import Connection, Engine, bindparam, func, literal, select, update
 
 from worker.store.dialect import insert_into
 from worker.store.tables import File, ResultList
@@ -94,6 +94,12 @@ def lists(engine: Engine) -> list[List]:
     asked = select(*columns, ResultList.first_at, ResultList.last_at).order_by(ResultList.block)
     with engine.connect() as connection:
         return [List(*row) for row in connection.execute(asked)]
+
+
+def changes_counted(engine: Engine) -> int:
+    """A number that grows with every result, whoever wrote it."""
+    with engine.connect() as connection:
+        return int(connection.scalar(select(func.sum(ResultList.changes))) or 0)
 
 
 def keep_written(engine: Engine, written: Sequence[Written]) -> None:

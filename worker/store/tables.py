@@ -18,6 +18,7 @@ from sqlalchemy import (
     Text,
     TypeDecorator,
     UniqueConstraint,
+    text,
 )
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
@@ -30,6 +31,12 @@ _NAMES = {
     "fk": "fk_%(table_name)s_%(column_0_N_name)s",
     "pk": "pk_%(table_name)s",
 }
+
+
+def _only(state: str) -> dict[str, Any]:
+    """Options of an index over the files in one state, which are few."""
+    where = text(f"state = '{state}'")
+    return {"sqlite_where": where, "postgresql_where": where}
 
 
 class UtcDateTime(TypeDecorator[datetime]):
@@ -124,8 +131,25 @@ class Model(Base):
     registered_at: Mapped[datetime]
 
 
+class Worker(Base):
+    """A process that screens on PostgreSQL beside others; moments are the database's.
+
+    `heartbeat_at` is its last sign of life, `ended_at` set when it ended in order, or when the one
+    that took its place found it dead.
+    """
+
+    __tablename__ = "workers"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    host: Mapped[str]
+    pid: Mapped[int]
+    started_at: Mapped[datetime]
+    heartbeat_at: Mapped[datetime]
+    ended_at: Mapped[datetime | None]
+
+
 class Run(Base):
-    """One run of the worker: a `watch` or a `backfill`."""
+    """One run of the worker: a `watch` or a `backfill`; `worker_id` on PostgreSQL only."""
 
     __tablename__ = "runs"
     __table_args__ = (CheckConstraint("kind IN ('watch', 'backfill')", name="kind"),)
@@ -140,6 +164,7 @@ class Run(Base):
     started_at: Mapped[datetime]
     finished_at: Mapped[datetime | None]
     note: Mapped[str | None]
+    worker_id: Mapped[int | None]
 
 
 class Film(Base):
@@ -268,6 +293,9 @@ class File(Base):
 
     `decision`, `probability` and `reason` are those of its screening, which never changes, or of
     its failure: here each question has an index in the order of the files.
+
+    On PostgreSQL `site_mark` says in whose work/ a claimed file lies. While it is `attempted`,
+    `worker_id` has leased it until `lease_until` (`worker.store.leases`).
     """
 
     __tablename__ = "files"
@@ -285,6 +313,8 @@ class File(Base):
         *(Index(None, name, "finished_at") for name in ("state", "decision", "source")),
         *(Index(None, name, "id") for name in ("state", "decision", "reason", "source", "sha256")),
         Index(None, "run_id", "state", "id"),
+        Index("ix_files_waiting", "source", "site_mark", "id", **_only("waiting")),
+        Index("ix_files_leased", "worker_id", **_only("attempted")),
     )
 
     id: Mapped[int] = mapped_column(Id, primary_key=True)
@@ -310,6 +340,10 @@ class File(Base):
     recorded_at: Mapped[datetime]
     finished_at: Mapped[datetime | None]
     film_removed_at: Mapped[datetime | None]
+    site_mark: Mapped[str | None] = mapped_column(String(32))
+    worker_id: Mapped[int | None]
+    lease_token: Mapped[int | None] = mapped_column(BigInteger)
+    lease_until: Mapped[datetime | None]
 
 
 class Failure(Base):

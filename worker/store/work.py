@@ -26,13 +26,17 @@ _ASKED_AT_ONCE = 200  # rows per question: statements have a limit of variables
 
 @dataclass(frozen=True)
 class Item:
-    """A recorded file: what was found, its row, and what it has been through."""
+    """A recorded file: what was found, its row, and what it has been through.
+
+    `token` is that of its lease (`worker.store.leases`), on PostgreSQL.
+    """
 
     id: int
     found: Found
     strikes: int = 0
     worker_deaths: int = 0
     worker_crashes: int = 0
+    token: int | None = None
 
 
 def register_model(engine: Engine, card: Card, preprocessing: str, now: datetime) -> int:
@@ -72,12 +76,18 @@ def begin_run(
     device: str,
     precision: str,
     now: datetime,
+    worker_id: int | None = None,
 ) -> int:
-    """Record the start of a run; runs that never ended are marked as interrupted."""
+    """Record the start of a run; runs that never ended are marked as interrupted.
+
+    Not so where several workers have runs: `worker_id` is this one's then.
+    """
     with Session(engine) as session, session.begin():
-        unfinished = update(Run).where(Run.finished_at.is_(None))
-        session.execute(unfinished.values(finished_at=now, note="interrupted"))
+        if worker_id is None:
+            unfinished = update(Run).where(Run.finished_at.is_(None))
+            session.execute(unfinished.values(finished_at=now, note="interrupted"))
         run = Run(
+            worker_id=worker_id,
             kind=kind,
             source=source,
             model_id=model_id,
@@ -106,13 +116,20 @@ def release(engine: Engine, run_id: int) -> None:
 
 
 def record(
-    engine: Engine, found: Sequence[Found], run_id: int, model_id: int, now: datetime
+    engine: Engine,
+    found: Sequence[Found],
+    run_id: int,
+    model_id: int,
+    now: datetime,
+    *,
+    site_mark: str | None = None,
 ) -> list[Item]:
     """Record files in one transaction; return those that still have work to do, in order.
 
     A file of an archive that was recorded before keeps its row: this is how a backfill resumes.
     If it failed for a reason that may have passed (its rights, a limit), or an operator wants it
-    retried, it waits again.
+    retried, it waits again. `site_mark` says in whose work/ they lie, where several sites share
+    the database.
     """
     if not found:
         return []
@@ -121,7 +138,8 @@ def record(
         known = _known(connection, found, model_id)
         missing = [key for key in by_key if key not in known]
         if missing:
-            rows = [_row(by_key[key], run_id, model_id, now) for key in missing]
+            shared = {"run_id": run_id, "model_id": model_id, "site_mark": site_mark}
+            rows = [_row(by_key[key], now) | shared for key in missing]
             connection.execute(insert_into(connection, File).on_conflict_do_nothing(), rows)
             known |= _known(connection, [by_key[key] for key in missing], model_id)
         again = _wait_again(connection, [row.id for row in known.values() if row.state == "failed"])
@@ -150,10 +168,8 @@ def _wait_again(connection: Connection, failed: Sequence[int]) -> set[int]:
     return passed
 
 
-def _row(found: Found, run_id: int, model_id: int, now: datetime) -> dict[str, object]:
+def _row(found: Found, now: datetime) -> dict[str, object]:
     return {
-        "run_id": run_id,
-        "model_id": model_id,
         "source": found.source,
         "file": found.file,
         "path": os.fsencode(found.path),
@@ -210,9 +226,14 @@ def begin_attempt(engine: Engine, items: Iterable[Item], run_id: int, model_id: 
 
 def add_strike(engine: Engine, item: Item) -> Item:
     """Count a death of the decoder against a film; return the item with the new count."""
-    counted = update(File).where(File.id == item.id).values(strikes=File.strikes + 1)
+    counted = update(File).where(File.id == item.id)
+    if item.token is not None:
+        counted = counted.where(File.lease_token == item.token)
+    counted = counted.values(strikes=File.strikes + 1).returning(File.strikes)
     with engine.begin() as connection:
-        strikes = connection.execute(counted.returning(File.strikes)).scalar_one()
+        strikes = connection.execute(counted).scalar()
+    if strikes is None:  # its lease was lost: whoever has it counts for itself
+        strikes = item.strikes + 1
     item = replace(item, strikes=strikes)
     reach("strike-counted")
     return item
@@ -239,7 +260,7 @@ def waiting_files(engine: Engine, source: str) -> list[Item]:
     """Recorded files of a source that still have work to do, in the order they came."""
     asked = select(File).where(File.state == "waiting", File.source == source).order_by(File.id)
     with Session(engine) as session:
-        return [_item(row) for row in session.scalars(asked)]
+        return [item_of(row) for row in session.scalars(asked)]
 
 
 def claimed_file(engine: Engine, claim: str) -> Item | None:
@@ -247,14 +268,26 @@ def claimed_file(engine: Engine, claim: str) -> Item | None:
     asked = select(File).where(File.claim == claim)  # files of archives have none
     with Session(engine) as session:
         row = session.scalar(asked)
-        return None if row is None else _item(row)
+        return None if row is None else item_of(row)
 
 
-def _item(row: File) -> Item:
+def claimed_files(engine: Engine, claims: Sequence[str]) -> dict[str, tuple[Item, bool]]:
+    """Files that were claimed into these folders of work/, by folder, and whether they ended."""
+    found: dict[str, tuple[Item, bool]] = {}
+    with Session(engine) as session:
+        for some in pieces(claims, _ASKED_AT_ONCE):
+            for row in session.scalars(select(File).where(File.claim.in_(some))):
+                found[row.claim] = item_of(row), row.finished_at is not None
+    return found
+
+
+def item_of(row: File) -> Item:
+    """The item that a row tells of."""
     found = Found(
         row.source, row.file, Path(os.fsdecode(row.path)), row.size, row.mtime_ns, row.claim
     )
-    return Item(row.id, found, row.strikes, row.worker_deaths, row.worker_crashes)
+    counts = (row.strikes, row.worker_deaths, row.worker_crashes)
+    return Item(row.id, found, *counts, row.lease_token)
 
 
 @dataclass(frozen=True)
@@ -284,10 +317,18 @@ def finished_files(engine: Engine, ids: Sequence[int]) -> dict[int, Finished]:
     return finished
 
 
-def rename_finished(engine: Engine, file_id: int, final_name: str) -> None:
-    """Record that a finished file goes by another name, because somebody took the first."""
+def rename_finished(
+    engine: Engine, file_id: int, final_name: str, *, instead_of: str | None = None
+) -> None:
+    """Record that a finished file goes by another name, because somebody took the first.
+
+    Only if it goes by `instead_of`, if that is given: another worker may have been quicker.
+    """
+    renamed = update(File).where(File.id == file_id)
+    if instead_of is not None:
+        renamed = renamed.where(File.final_name == instead_of)
     with Session(engine) as session, session.begin():
-        session.execute(update(File).where(File.id == file_id).values(final_name=final_name))
+        session.execute(renamed.values(final_name=final_name))
 
 
 def _facts(row: File, failure: Failure) -> dict[str, object]:
