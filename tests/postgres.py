@@ -11,7 +11,7 @@ import pwd
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -36,15 +36,16 @@ _MIGRATED = "migrated"
 
 
 class Server:
-    """A running server; `folder` holds its data and its socket."""
+    """A running server; `folder` holds its data and its socket, `control` is its pg_ctl."""
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
+    def __init__(self, folder: Path, control: Callable[..., None], port: int | None = None) -> None:
+        self.folder, self.control, self.port = folder, control, port
         self._numbers = itertools.count()
 
     def url(self, database: str, driver: str = "postgresql") -> str:
         """URL of a database."""
-        return f"{driver}://screen@/{database}?host={self.folder}"
+        port = f"&port={self.port}" if self.port else ""
+        return f"{driver}://screen@/{database}?host={self.folder}{port}"
 
     def run(self, statement: str) -> None:
         """One statement outside any transaction."""
@@ -73,8 +74,11 @@ class Server:
 
 
 @contextmanager
-def running_server() -> Iterator[Server]:
-    """Start a server; it and its folder are gone at the end. Skips where there is none."""
+def running_server(port: int | None = None) -> Iterator[Server]:
+    """Start a server; it and its folder are gone at the end. Skips where there is none.
+
+    With a port it answers other hosts too.
+    """
     programs = sorted(Path("/").glob(_HOMES), key=lambda path: float(path.parent.name))
     if not programs:
         pytest.skip("Debian's package postgresql is not installed")
@@ -86,13 +90,20 @@ def running_server() -> Iterator[Server]:
     _run(program / "initdb", "--auth=trust", "--username=screen", "--encoding=UTF8", "--locale=C",
          "--no-sync", f"--pgdata={folder}/data", owner=owner)  # fmt: skip
     options = " ".join(f"-c {name}={value}" for name, value in _QUICK.items())
-    control = [program / "pg_ctl", f"--pgdata={folder}/data", "--silent", "--wait"]
-    log = f"--log={folder}/log"
-    _run(*control, log, f"--options=-k {folder} {options}", "start", owner=owner)
+    quiet = (f"--pgdata={folder}/data", "--silent", "--wait", f"--log={folder}/log")
+
+    def control(*command: str) -> None:
+        _run(program / "pg_ctl", *quiet, *command, owner=owner)
+
+    if port:
+        options += f" -c listen_addresses=* -c port={port}"
+        with (folder / "data" / "pg_hba.conf").open("a") as rules:
+            rules.write("host all all samenet trust\n")
+    control(f"--options=-k {folder} {options}", "start")
     try:
-        yield Server(folder)
+        yield Server(folder, control, port)
     finally:
-        _run(*control, "--mode=immediate", "stop", owner=owner)
+        control("--mode=immediate", "stop")
         shutil.rmtree(folder)
 
 

@@ -31,6 +31,7 @@ LAYERS = (
     ("worker.pipeline", "worker.site"),
     ("worker.aside",),
     ("worker.restore",),
+    ("worker.cluster",),
     ("worker.daemon", "worker.backfill", "worker.classify", "worker.evaluate", "worker.train"),
     ("worker.web", "worker.interop"),
     ("worker.doctor",),

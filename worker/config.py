@@ -96,6 +96,12 @@ class Database(_Section):
         return self.shown_url != self.url
 
 
+class Cluster(_Section):
+    """Several workers on one PostgreSQL."""
+
+    lease_s: Annotated[float, Field(ge=1)] = 60.0
+
+
 class Watch(_Section):
     """How the inbox is looked at. Times in seconds."""
 
@@ -212,6 +218,7 @@ class Config(_Section):
 
     site: Site = Site()
     database: Database = Database()
+    cluster: Cluster = Cluster()
     watch: Watch = Watch()
     batch: Batch = Batch()
     model: Model = Model()
@@ -224,6 +231,11 @@ class Config(_Section):
     log: Log = Log()
     root: Path = Field(default=Path(), exclude=True)
     source: Path | None = Field(default=None, exclude=True)
+
+    @property
+    def local_state(self) -> Path:
+        """What this machine's files about the database are named after (pulse, crash record)."""
+        return self.database.file if self.database.is_file else self.root / "state" / "screen"
 
     def require_site(self) -> "Config":
         """Return self when the site's folders are there; raises NotASite otherwise."""

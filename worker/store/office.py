@@ -1,15 +1,18 @@
 """A duty that one worker has at a time: an advisory lock of PostgreSQL."""
 
 import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from sqlalchemy import Connection, Engine, text
 
-from worker.errors import StoreError
+from worker.errors import SiteBusy, StoreError
 
 log = logging.getLogger(__name__)
 
 _KIND = 0x5343_4F46  # "SCOF": ours, among all advisory locks of the server
 _NAME = "screen: office of worker "
+_BACKFILL = 0x5343_4246  # "SCBF": ours as well
 _TAKE = text("SELECT pg_try_advisory_lock(:kind, :number)")
 _ASK = text("SELECT 1")
 _NAMED = text("SELECT set_config('application_name', :name, false)")
@@ -72,3 +75,19 @@ class Office:
         if dismissed:
             log.warning("a worker that gave no sign of life was relieved of its office")
         return False
+
+
+@contextmanager
+def only_backfill(engine: Engine) -> Iterator[None]:
+    """Be the only backfill of a database on a server. Raises SiteBusy when another one runs."""
+    with engine.connect() as session:
+        session.execution_options(isolation_level="AUTOCOMMIT")
+        if not session.scalar(_TAKE, {"kind": _BACKFILL, "number": 0}):
+            raise SiteBusy(
+                "another backfill runs into this database: wait until it ends; 'screen watch' may "
+                "run beside a backfill"
+            )
+        try:
+            yield
+        finally:
+            session.invalidate()  # and the lock ends with the connection

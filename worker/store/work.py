@@ -80,11 +80,11 @@ def begin_run(
 ) -> int:
     """Record the start of a run; runs that never ended are marked as interrupted.
 
-    Not so where several workers have runs: `worker_id` is this one's then.
+    Not so those of several workers, which have a `worker_id` (`worker.store.workers`).
     """
     with Session(engine) as session, session.begin():
         if worker_id is None:
-            unfinished = update(Run).where(Run.finished_at.is_(None))
+            unfinished = update(Run).where(Run.finished_at.is_(None), Run.worker_id.is_(None))
             session.execute(unfinished.values(finished_at=now, note="interrupted"))
         run = Run(
             worker_id=worker_id,
@@ -243,8 +243,9 @@ def begin_recovery(engine: Engine, *, crashed: bool) -> int:
     """At start: files in hand when a worker died wait again and remember it; how many.
 
     `crashed` says that the worker died of itself. A kill or a power loss says nothing of the films.
+    Files that are leased are in the hands of other workers.
     """
-    died = update(File).where(File.state == "attempted")
+    died = update(File).where(File.state == "attempted", File.lease_token.is_(None))
     died = died.values(
         state="waiting",
         worker_deaths=File.worker_deaths + 1,

@@ -1,0 +1,121 @@
+"""Eight workers on one database, struck again and again while films come in.
+
+Each worker is a forked process of its own, as are the faults real: SIGKILL, SIGSTOP beyond the
+lease, connections terminated by the server, the server started again, workers ended and started.
+At the end every film must have exactly one result, one page and one place.
+"""
+
+import os
+import random
+import signal
+import time
+from collections import Counter
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import psycopg
+from sqlalchemy import make_url
+
+from tests.cluster.field import LEASE_S, Field
+from tests.cluster.victim import live
+from tests.postgres import Server
+from tests.torture.sweep import fork
+
+WORKERS = 8
+_FAULTS = {"kill": 40, "pause": 22, "terminate": 22, "end": 10, "sever": 5, "restart": 1}
+
+
+@dataclass
+class Tally:
+    """What a siege has done so far."""
+
+    faults: Counter[str] = field(default_factory=Counter)
+    deaths: Counter[int] = field(default_factory=Counter)  # of workers, by exit status
+    seen: dict[str, int] = field(default_factory=dict)
+
+
+class Siege:
+    """A site below `folder`, its workers, and what befalls them, by the seed of `rng`."""
+
+    def __init__(self, folder: Path, server: Server, url: str, rng: random.Random) -> None:
+        self._server, self._database, self._rng = server, make_url(url).database, rng
+        self._field = Field(folder, url, rng)
+        self._workers: list[int] = []
+        self._paused: dict[int, float] = {}
+        self.tally = Tally()
+
+    def hold(self, faults: int, films: int, most_s: float) -> list[str]:
+        """Strike `faults` times while `films` come in; return what is wrong at the end."""
+        deadline = time.monotonic() + most_s
+        self._workers = [self._worker() for _ in range(WORKERS)]
+        try:
+            while self.tally.faults.total() < faults:
+                if len(self._field.fed) < films * (self.tally.faults.total() + 1) / faults:
+                    self._field.feed(self._rng.randint(1, 6))
+                self._strike()
+                self._revive()
+                time.sleep(self._rng.uniform(0, 0.15))
+            self._wake_all()
+            while time.monotonic() < deadline and not self._field.is_over():
+                self._revive()
+                time.sleep(0.2)
+        finally:
+            self._end_all()
+        wrong = self._field.verdict()
+        self.tally.seen = self._field.sums()
+        return wrong
+
+    def _worker(self) -> int:
+        return fork(lambda: live(self._field.root, self._field.scratch))
+
+    def _strike(self) -> None:
+        kinds, weights = zip(*_FAULTS.items(), strict=True)
+        kind = self._rng.choices(kinds, weights)[0]
+        awake = [pid for pid in self._workers if pid not in self._paused]
+        victim = self._rng.choice(awake or self._workers)
+        if kind == "kill":
+            os.kill(victim, signal.SIGKILL)
+        elif kind == "end":
+            os.kill(victim, signal.SIGTERM)
+        elif kind == "pause":
+            if len(awake) < WORKERS // 2:
+                return
+            os.kill(victim, signal.SIGSTOP)
+            self._paused[victim] = time.monotonic() + LEASE_S * self._rng.uniform(0.2, 2.5)
+        elif kind == "restart":
+            self._server.control("--mode=immediate", "restart")
+        else:
+            self._terminate(every=kind == "sever")
+        self.tally.faults[kind] += 1
+
+    def _terminate(self, *, every: bool) -> None:
+        """End one connection, or all."""
+        asked = "SELECT pid FROM pg_stat_activity WHERE datname = %s AND pid <> pg_backend_pid()"
+        with psycopg.connect(self._server.url("postgres"), autocommit=True) as admin:
+            pids = [row[0] for row in admin.execute(asked, [self._database])]
+            for pid in pids if every else self._rng.sample(pids, min(1, len(pids))):
+                admin.execute("SELECT pg_terminate_backend(%s)", [pid])
+
+    def _revive(self) -> None:
+        """Wake who slept for long enough; start anew who died."""
+        for pid in [pid for pid, until in self._paused.items() if time.monotonic() >= until]:
+            os.kill(pid, signal.SIGCONT)
+            del self._paused[pid]
+        for number, pid in enumerate(self._workers):
+            ended, status = os.waitpid(pid, os.WNOHANG)
+            if ended:
+                self.tally.deaths[os.waitstatus_to_exitcode(status)] += 1
+                self._paused.pop(pid, None)
+                self._workers[number] = self._worker()
+
+    def _wake_all(self) -> None:
+        for pid in self._paused:
+            os.kill(pid, signal.SIGCONT)
+        self._paused.clear()
+
+    def _end_all(self) -> None:
+        self._wake_all()
+        for pid in self._workers:
+            os.kill(pid, signal.SIGTERM)
+        for pid in self._workers:
+            os.waitpid(pid, 0)
