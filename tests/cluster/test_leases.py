@@ -2,18 +2,17 @@
 
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
 from sqlalchemy import text
 
+from tests.cluster.conftest import MARK, feed
 from tests.standin import prepared_film
 from worker.errors import CorruptFile
-from worker.intake.found import INBOX, Found
+from worker.intake.found import INBOX
 from worker.records import Decision, Record
 from worker.store.leases import (
-    Holder,
     count_crash,
     give_back,
     lease,
@@ -23,41 +22,14 @@ from worker.store.leases import (
     take_over,
 )
 from worker.store.outcomes import Duplicate, Failed, Screened, finish
-from worker.store.work import add_strike, begin_run, record, register_model
+from worker.store.work import add_strike, register_model
 from worker.store.workers import (
     end_runs_of_the_dead,
     end_worker,
     living_workers,
     other_models,
-    register_worker,
     workers,
 )
-
-MARK = "ab" * 16
-
-
-@pytest.fixture
-def model_id(server, card, noon):
-    return register_model(server, card, "prepare-1", noon)
-
-
-@pytest.fixture
-def new_holder(server, model_id, noon):
-    def make(lease_s=60.0, model=None):
-        worker = register_worker(server, "host", 7)
-        run = begin_run(
-            server,
-            kind="watch",
-            source="inbox",
-            model_id=model or model_id,
-            device="cpu",
-            precision="float32",
-            now=noon,
-            worker_id=worker,
-        )
-        return Holder(worker, run, model or model_id, lease_s)
-
-    return make
 
 
 @pytest.fixture
@@ -69,14 +41,6 @@ def holder(new_holder):
 def films(server, holder, noon):
     """Six waiting films of the inbox."""
     return feed(server, holder, noon, 6)
-
-
-def feed(server, holder, noon, count, source=INBOX, mark=MARK):
-    found = [
-        Found(source, f"{i}.jpg", Path(f"/work/{i}/{i}.jpg"), 7, 7, str(i) if mark else "")
-        for i in range(count)
-    ]
-    return record(server, found, holder.run_id, holder.model_id, noon, site_mark=mark)
 
 
 def take(server, holder, limit=10, alone=True):

@@ -11,6 +11,7 @@ import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import count
 from pathlib import Path
 
@@ -28,7 +29,7 @@ class Seat:
     path: Path
     worker_id: int = 0
 
-    @property
+    @cached_property
     def crash(self) -> CrashRecord:
         """What the interpreter writes when it dies of a fault."""
         return CrashRecord(str(self.path))
