@@ -52,7 +52,8 @@ def join_site(site: Site, engine: Engine, remembered: Path, now: datetime) -> st
             _mark(site, mark, ["work"])
             add_site_mark(engine, mark, now)
         require_marks(site, {"work": [before] if before else site_marks(engine), "reports": marks})
-        write_atomic(remembered, f"{mark}\n".encode(), 0o600, sync=True)
+        if before is None:
+            write_atomic(remembered, f"{mark}\n".encode(), 0o600, sync=True)
     return str(mark)
 
 

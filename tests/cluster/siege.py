@@ -1,10 +1,12 @@
 """Eight workers on one database, struck again and again while films come in.
 
 Each worker is a forked process of its own, as are the faults real: SIGKILL, SIGSTOP beyond the
-lease, connections terminated by the server, the server started again, workers ended and started.
-At the end every film must have exactly one result, one page and one place.
+lease, at any moment and at steps of the protocol, connections terminated by the server, the server
+started again, workers ended and started. At the end every film must have exactly one result, one
+page and one place.
 """
 
+import mmap
 import os
 import random
 import signal
@@ -22,6 +24,7 @@ from tests.postgres import Server
 from tests.torture.sweep import fork
 
 WORKERS = 8
+FREEZES = 0.005  # of all steps of the protocol are where a worker is paused
 _FAULTS = {"kill": 40, "pause": 22, "terminate": 22, "end": 10, "sever": 5, "restart": 1}
 
 
@@ -42,11 +45,13 @@ class Siege:
         self._field = Field(folder, url, rng)
         self._workers: list[int] = []
         self._paused: dict[int, float] = {}
+        self._on = mmap.mmap(-1, 1)  # shared with the workers: whether they freeze
         self.tally = Tally()
 
     def hold(self, faults: int, films: int, most_s: float) -> list[str]:
         """Strike `faults` times while `films` come in; return what is wrong at the end."""
         deadline = time.monotonic() + most_s
+        self._on[0] = 1
         self._workers = [self._worker() for _ in range(WORKERS)]
         try:
             while self.tally.faults.total() < faults:
@@ -55,7 +60,7 @@ class Siege:
                 self._strike()
                 self._revive()
                 time.sleep(self._rng.uniform(0, 0.15))
-            self._wake_all()
+            self._on[0] = 0
             while time.monotonic() < deadline and not self._field.is_over():
                 self._revive()
                 time.sleep(0.2)
@@ -66,7 +71,11 @@ class Siege:
         return wrong
 
     def _worker(self) -> int:
-        return fork(lambda: live(self._field.root, self._field.scratch))
+        return fork(lambda: live(self._field.root, self._field.scratch, self._freezes))
+
+    def _freezes(self) -> bool:
+        """Whether a worker is to be paused at the step that it came to."""
+        return bool(self._on[0]) and random.Random().random() < FREEZES
 
     def _strike(self) -> None:
         kinds, weights = zip(*_FAULTS.items(), strict=True)
@@ -102,20 +111,22 @@ class Siege:
             os.kill(pid, signal.SIGCONT)
             del self._paused[pid]
         for number, pid in enumerate(self._workers):
-            ended, status = os.waitpid(pid, os.WNOHANG)
-            if ended:
+            ended, status = os.waitpid(pid, os.WNOHANG | os.WUNTRACED)
+            if ended and os.WIFSTOPPED(status):
+                if pid not in self._paused:  # it froze at a step of the protocol
+                    self._paused[pid] = time.monotonic() + LEASE_S * self._rng.uniform(0.2, 2.5)
+                    self.tally.faults["freeze"] += 1
+            elif ended:
                 self.tally.deaths[os.waitstatus_to_exitcode(status)] += 1
                 self._paused.pop(pid, None)
                 self._workers[number] = self._worker()
 
-    def _wake_all(self) -> None:
-        for pid in self._paused:
-            os.kill(pid, signal.SIGCONT)
-        self._paused.clear()
-
     def _end_all(self) -> None:
-        self._wake_all()
         for pid in self._workers:
             os.kill(pid, signal.SIGTERM)
-        for pid in self._workers:
-            os.waitpid(pid, 0)
+        left = set(self._workers)
+        while left:
+            for pid in tuple(left):
+                os.kill(pid, signal.SIGCONT)
+                left -= {os.waitpid(pid, os.WNOHANG)[0]}
+            time.sleep(0.05)

@@ -1,12 +1,14 @@
 """One worker of several, with a stand-in for decoders and network, until it is told to stop."""
 
 import logging
+import os
 import signal
 import time
 import traceback
 from pathlib import Path
 
 from tests.torture.victim import CRASHED, TorturedScreener
+from worker import failpoints
 from worker.cluster.member import Member
 from worker.cluster.membership import checked, membership
 from worker.config import load_config
@@ -26,8 +28,13 @@ class SlowScreener(TorturedScreener):
         return super().answer(films, files, contents)
 
 
-def live(root: Path, scratch: Path) -> int:
-    """A worker's life; its exit status. `scratch` remembers what befell films, and the log."""
+def live(root: Path, scratch: Path, *, freezes: float = 0.0) -> int:
+    """A worker's life; its exit status. `scratch` remembers what befell films, and the log.
+
+    At a share of the protocol's steps, `freezes`, it stops until somebody wakes it.
+    """
+    rng = random.Random(os.getpid())
+    failpoints.arm(lambda _name: rng.random() < freezes and os.kill(os.getpid(), signal.SIGSTOP))
     logging.basicConfig(
         filename=scratch / "log", format="%(asctime)s %(process)d %(message)s", force=True
     )
@@ -59,7 +66,7 @@ def live(root: Path, scratch: Path) -> int:
             member.run()
             return 0
     except (ScreenError, OSError) as error:
-        logging.warning("gave up: %r", error)
+        logging.warning("gave up: %r", error, exc_info=True)
         return 1
     except Exception:
         (scratch / f"traceback-{time.time_ns()}").write_text(traceback.format_exc())
