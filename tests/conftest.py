@@ -212,16 +212,23 @@ def empty_url(database_kind: str, tmp_path: Path, request: pytest.FixtureRequest
 
 
 @pytest.fixture
-def site(tmp_path: Path) -> Config:
-    """A new site."""
+def site(tmp_path: Path, database_url: str) -> Config:
+    """A new site, with a database of the test's kind."""
     config, _ = init_site(tmp_path / "site")
-    return config
+    if database_url.startswith("sqlite:"):
+        return config
+    config.database.file.unlink()
+    file = config.root / "config.toml"
+    file.write_text(file.read_text().replace("sqlite:///screen.db", database_url))
+    return load_config(file)
 
 
 @pytest.fixture
 def quick_site(site: Config) -> Config:
     """A new site whose films settle at once, four to a batch."""
     text = "[watch]\nsettle_s = 0\n[batch]\nsize = 4\nmax_age_s = 0\n"
+    if not site.database.is_file:
+        text += f'[database]\nurl = "{site.database.url}"\n'
     (site.root / "config.toml").write_text(text)
     return load_config(site.root / "config.toml")
 

@@ -62,10 +62,11 @@ class Server:
         engine.dispose()
 
     @contextmanager
-    def database(self, *, migrated: bool = False) -> Iterator[str]:
+    def database(self, *, migrated: bool = False, encoding: str = "UTF8") -> Iterator[str]:
         """URL of a new database: empty, or with today's schema."""
         name = f"test_{next(self._numbers)}"
         template = f"{_MIGRATED} STRATEGY file_copy" if migrated else "template0"
+        template += f" ENCODING '{encoding}'"
         self.run(f"CREATE DATABASE {name} TEMPLATE {template}")
         try:
             yield self.url(name)

@@ -13,6 +13,8 @@ from worker.errors import DecoderCrashed, DecoderTimeout
 from worker.site import hold_site
 from worker.store.work import end_run
 
+pytestmark = pytest.mark.databases
+
 
 @pytest.fixture
 def ward(quick_site, screener, noon, monkeypatch):

@@ -14,6 +14,8 @@ from worker.site import hold_site
 from worker.store.outcomes import Duplicate, Failed, Screened
 from worker.store.work import begin_recovery, begin_run, end_run, register_model
 
+pytestmark = pytest.mark.databases
+
 
 class Archivist:
     """Runs backfills of one archive and remembers what each was told."""

@@ -25,6 +25,8 @@ from worker.errors import (
 )
 from worker.site import hold_site, holder
 
+pytestmark = pytest.mark.databases
+
 
 @pytest.fixture
 def ward(quick_site, screener, noon):

@@ -13,6 +13,8 @@ from worker.site import hold_site
 from worker.store.outcomes import Duplicate, Failed, Screened
 from worker.store.work import begin_recovery, begin_run, record, register_model, waiting_files
 
+pytestmark = pytest.mark.databases
+
 
 class Bench:
     """A site with a pipeline, and films that lie anywhere."""

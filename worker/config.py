@@ -10,8 +10,11 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 
 from worker.assets import asset
 from worker.errors import ConfigError, NotASite
+from worker.filesystem import is_network
+from worker.folders import local_name
 
 CONFIG_NAME = "config.toml"
+_STATE = "state"
 _SQLITE = "sqlite:///"
 _PASSWORD = re.compile(r"(://[^:/?#@]*:).*@|([?&](?:ssl)?password=)[^&]*")
 
@@ -89,6 +92,13 @@ class Database(_Section):
         return _PASSWORD.sub(
             lambda found: f"{found[1]}***@" if found[1] else f"{found[2]}***", self.url
         )
+
+    @property
+    def tools_url(self) -> str:
+        """The URL as programs of PostgreSQL take it, without its password."""
+        url = re.sub(r"^postgres(ql)?(\+psycopg)?://", "postgresql://", self.url)
+        url = re.sub(r"(://[^:/?#@]*):.*@", r"\1@", url)
+        return re.sub(r"(?<=[?&])(ssl)?password=[^&]*&?", "", url).rstrip("?&")
 
     @property
     def has_password(self) -> bool:
@@ -234,8 +244,16 @@ class Config(_Section):
 
     @property
     def local_state(self) -> Path:
-        """What this machine's files about the database are named after (pulse, crash record)."""
-        return self.database.file if self.database.is_file else self.root / "state" / "screen"
+        """What this machine's files about the database are named after (pulse, crash record).
+
+        A server's database has a folder beside the configuration, or, where that is on a share, in
+        the machine's own state directory.
+        """
+        if self.database.is_file:
+            return self.database.file
+        if is_network(self.root):
+            return local_name(self.root)
+        return self.root / _STATE / "screen"
 
     def require_site(self) -> "Config":
         """Return self when the site's folders are there; raises NotASite otherwise."""
@@ -312,11 +330,11 @@ def _absolute(config: Config, root: Path) -> Config:
             "database": config.database.model_copy(update={"url": url}),
         }
     )
-    _check_apart(absolute, absolute.database.file)
+    _check_apart(absolute)
     return absolute
 
 
-def _check_apart(config: Config, database: Path) -> None:
+def _check_apart(config: Config) -> None:
     """Raise ConfigError when the worker would take its own files for films."""
     folders = {
         name: Path(os.path.normpath(getattr(config.site, name)))
@@ -325,7 +343,7 @@ def _check_apart(config: Config, database: Path) -> None:
     for name, folder in folders.items():
         inside = {
             "this configuration": config.root,
-            "the database": database.parent,
+            "the database": config.local_state.parent,
             "model.thresholds": config.model.thresholds.parent,
             "serve.token_file": config.serve.token_file.parent,
             "dicom.identity_key_file": config.dicom.identity_key_file.parent,

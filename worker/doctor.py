@@ -3,6 +3,7 @@
 import os
 import platform
 import shutil
+import stat
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, suppress
@@ -54,6 +55,8 @@ def examine(config: Config) -> Iterator[Finding]:
     elif there:
         yield from _site(config)
         yield from _guarded("database", lambda: _database(config))
+        yield from _guarded("password", lambda: _password(config))
+        yield from _guarded("database server", lambda: _server(config))
         yield from _guarded("key of patients", lambda: _lost_key(config))
     else:
         yield Finding("site", f"none at {config.root}", mend="make one with 'screen init DIR'")
@@ -233,6 +236,35 @@ def _site(config: Config) -> Iterator[Finding]:
     )
 
 
+def _server(config: Config) -> Finding | None:
+    """What the server of the database is, and what of its settings is not for results."""
+    from worker.site import read_site
+    from worker.store.postgres_check import server_settings
+
+    if config.database.is_file:
+        return None
+    with read_site(config) as engine:
+        found = server_settings(engine)
+    wrong = found.unsafe or found.careless
+    return Finding("database server", found.words, not found.unsafe, "; ".join(wrong) or None)
+
+
+def _password(config: Config) -> Finding | None:
+    """Who else may read the password that stands in the configuration."""
+    if not config.database.has_password or config.source is None:
+        return None
+    mode = stat.S_IMODE(config.source.stat().st_mode)
+    open_to_others = mode & 0o077 != 0
+    return Finding(
+        "password",
+        f"in {config.source}, mode {mode:04o}",
+        not open_to_others,
+        f"chmod 0600 {config.source}, or take it out of database.url: PGPASSWORD or ~/.pgpass"
+        if open_to_others
+        else None,
+    )
+
+
 def _database(config: Config) -> Finding:
     from worker.site import holder, read_site
     from worker.store.database import integrity_problems
@@ -243,7 +275,7 @@ def _database(config: Config) -> Finding:
     held = f"held by process {pid}" if pid else "no worker is running"
     return Finding(
         "database",
-        "; ".join(problems) or f"sound, {held}",
+        "; ".join(problems) or f"sound, {held}; {config.database.shown_url}",
         not problems,
         "stop the worker and restore a copy" if problems else None,
     )

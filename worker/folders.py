@@ -1,5 +1,6 @@
 """Walk folders the one way every command does, and open them without following links."""
 
+import hashlib
 import os
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -91,3 +92,13 @@ def open_folder(root: Path, below: Sequence[str] = ()) -> int:
 def display_name(path: Path | str) -> str:
     r"""Name of a file as text that any database can hold: bytes that are no UTF-8 as \xNN."""
     return os.fsencode(path).decode("utf-8", "backslashreplace")
+
+
+def local_name(folder: Path) -> Path:
+    """A name for files about a folder on a share, in this machine's state directory.
+
+    XDG Base Directory; folders of one name are told apart by their paths.
+    """
+    state = Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state") / "screen"
+    digest = hashlib.sha256(os.fsencode(folder.resolve())).hexdigest()[:12]
+    return state / f"{folder.name}-{digest}"

@@ -1,4 +1,4 @@
-"""Put a backup in the place of the site's database, and find the films that it does not know."""
+"""Put a backup or a copy in the place of the site's database; find films that it does not know."""
 
 import errno
 import json
@@ -11,7 +11,7 @@ from pathlib import Path
 
 from sqlalchemy import Engine
 
-from worker.config import Config, Site
+from worker.config import Config, Database, Site
 from worker.errors import StoreError
 from worker.filesystem import sync_folder
 from worker.folders import display_name, regular_files
@@ -20,8 +20,15 @@ from worker.intake.names import is_temporary
 from worker.intake.shelf import SIDECAR_SUFFIX
 from worker.progress import Tell, nobody
 from worker.site import alone
-from worker.store.backup import close_up, forget_moved, known_names, restorable
-from worker.store.database import open_database
+from worker.store.backup import (
+    bring_up_to_date,
+    close_up,
+    forget_moved,
+    known_names,
+    restorable,
+)
+from worker.store.database import open_database, require_current, revisions, upgrade
+from worker.store.transfer import Carried, carry_over
 
 _LOGS = ("-wal", "-shm")
 _SIDECAR_BYTES = 1 << 16
@@ -54,16 +61,36 @@ def restore(config: Config, backup: Path, now: datetime, tell: Tell = nobody) ->
     return Restored(aside, forgotten)
 
 
+def settle(config: Config) -> int:
+    """After a server's tools put a backup in place; gives how many files were forgotten.
+
+    Raises SiteBusy while a worker holds the site. Again is harmless.
+    """
+    with alone(config):
+        engine = open_database(config.database)
+        try:
+            if revisions(engine)[0] is None:
+                raise StoreError(f"{config.database.shown_url} holds no database of Screen")
+            bring_up_to_date(engine)
+            return _forget(config, engine)
+        finally:
+            engine.dispose()
+
+
 def _tidy(config: Config, copy: Path) -> int:
-    """Forget what was on its way when the backup was made and is not in work/ now."""
     engine = open_database(config.database.model_copy(update={"url": f"sqlite:///{copy}"}))
     try:
-        claims = {path.name for path in config.site.work.iterdir() if path.is_dir()}
-        forgotten = forget_moved(engine, claims)
+        forgotten = _forget(config, engine)
     finally:
         engine.dispose()
     close_up(copy)
     return forgotten
+
+
+def _forget(config: Config, engine: Engine) -> int:
+    """Forget what was on its way when the backup was made and is not in work/ now."""
+    claims = {path.name for path in config.site.work.iterdir() if path.is_dir()}
+    return forget_moved(engine, claims)
 
 
 def _set_aside(file: Path, now: datetime) -> Path | None:
@@ -83,6 +110,23 @@ def _set_aside(file: Path, now: datetime) -> Path | None:
     os.link(file, aside)
     sync_folder(file.parent)
     return aside
+
+
+def copy_to(config: Config, target: Database, tell: Tell = nobody) -> list[Carried]:
+    """Copy the site's database into another one, which is empty; gives the tables.
+
+    Raises SiteBusy while a worker holds the site, and what `store.transfer.carry_over` raises.
+    """
+    with alone(config):
+        source = open_database(config.database)
+        into = open_database(target, create=True)
+        try:
+            require_current(source)
+            upgrade(into)
+            return carry_over(source, into, tell)
+        finally:
+            source.dispose()
+            into.dispose()
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,6 @@
 
 import errno
 import fcntl
-import hashlib
 import os
 import time
 from collections.abc import Iterator
@@ -16,6 +15,7 @@ from worker.assets import asset
 from worker.config import CONFIG_NAME, Config, Site, load_config
 from worker.errors import ConfigError, SiteBusy, UsageError
 from worker.filesystem import is_network, write_atomic
+from worker.folders import local_name
 from worker.marks import MARK, join_site, keep_marks
 from worker.store.database import open_database, require_current, upgrade
 from worker.store.office import only_backfill
@@ -40,12 +40,13 @@ def init_site(folder: Path) -> tuple[Config, str | None]:
     text = asset(CONFIG_NAME).read_text(encoding="utf-8")
     note = None
     if is_network(folder):
-        database = _local_database(folder)
+        database = f"{local_name(folder)}.db"
         text = text.replace(_SQLITE_URL, f'url = "sqlite:///{database}"')
         note = f"{folder} lies on a network share: the database is {database}, on this machine"
     folder.chmod(int(Site().dir_mode, 8))
     write_atomic(folder / CONFIG_NAME, text.encode("utf-8"), int(Site().file_mode, 8))
     config = load_config(folder / CONFIG_NAME)
+    config.local_state.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     for path in config.site.folders:
         path.mkdir(mode=_BEFORE_CHMOD)
         path.chmod(int(config.site.dir_mode, 8))
@@ -53,14 +54,6 @@ def init_site(folder: Path) -> tuple[Config, str | None]:
     upgrade(engine)
     engine.dispose()
     return config, note
-
-
-def _local_database(folder: Path) -> Path:
-    """A file in the local state directory (XDG Base Directory), told apart by the site's path."""
-    state = Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state") / "screen"
-    state.mkdir(parents=True, exist_ok=True, mode=0o700)
-    digest = hashlib.sha256(os.fsencode(folder.resolve())).hexdigest()[:12]
-    return state / f"{folder.name}-{digest}.db"
 
 
 @contextmanager

@@ -24,8 +24,9 @@ from tests.postgres import Server
 from tests.torture.sweep import fork
 
 WORKERS = 8
-FREEZES = 0.005  # of all steps of the protocol are where a worker is paused
-_FAULTS = {"kill": 40, "pause": 22, "terminate": 22, "end": 10, "sever": 5, "restart": 1}
+FREEZES = 0.01  # of all steps of the protocol are where a worker is paused
+_FAULTS = {"kill": 25, "pause": 15, "terminate": 25, "end": 6, "sever": 3, "restart": 1}
+_PAUSE_S = 0.4  # between two of them at the most: workers must come to work at all
 
 
 @dataclass
@@ -59,7 +60,7 @@ class Siege:
                     self._field.feed(self._rng.randint(1, 6))
                 self._strike()
                 self._revive()
-                time.sleep(self._rng.uniform(0, 0.15))
+                time.sleep(self._rng.uniform(0, _PAUSE_S))
             self._on[0] = 0
             while time.monotonic() < deadline and not self._field.is_over():
                 self._revive()

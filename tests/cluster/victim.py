@@ -5,6 +5,7 @@ import os
 import signal
 import time
 import traceback
+from collections.abc import Callable
 from pathlib import Path
 
 from tests.torture.victim import CRASHED, TorturedScreener
@@ -28,13 +29,12 @@ class SlowScreener(TorturedScreener):
         return super().answer(films, files, contents)
 
 
-def live(root: Path, scratch: Path, *, freezes: float = 0.0) -> int:
+def live(root: Path, scratch: Path, freezes: Callable[[], bool] = lambda: False) -> int:
     """A worker's life; its exit status. `scratch` remembers what befell films, and the log.
 
-    At a share of the protocol's steps, `freezes`, it stops until somebody wakes it.
+    Where `freezes` says so at a step of the protocol, it stops until somebody wakes it.
     """
-    rng = random.Random(os.getpid())
-    failpoints.arm(lambda _name: rng.random() < freezes and os.kill(os.getpid(), signal.SIGSTOP))
+    failpoints.arm(lambda _name: os.kill(os.getpid(), signal.SIGSTOP) if freezes() else None)
     logging.basicConfig(
         filename=scratch / "log", format="%(asctime)s %(process)d %(message)s", force=True
     )

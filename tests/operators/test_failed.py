@@ -13,6 +13,8 @@ from worker.store.failures import failures, failures_called, standing_failures
 from worker.store.outcomes import Failed, finish
 from worker.store.work import record
 
+pytestmark = pytest.mark.databases
+
 NOTICE = "notice is-failed"
 
 

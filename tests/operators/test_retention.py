@@ -12,6 +12,8 @@ from worker.retention import Cutoff, Cutoffs, Kept, choose, cutoffs, plan, prune
 from worker.store.database import integrity_problems
 from worker.store.removals import Day, StoredFilm, StoredReport, note_day
 
+pytestmark = pytest.mark.databases
+
 DAY = timedelta(days=1)
 GB = 10**9
 

@@ -12,6 +12,8 @@ from worker.report.site import pages_due, render_runs, write_worklist
 from worker.store.runs import covered_s, latest_card, run_facts, run_ids, score_spread
 from worker.store.work import begin_run, register_model
 
+pytestmark = pytest.mark.databases
+
 NOW = datetime(2026, 9, 1, tzinfo=UTC)
 RUN_FILES = 500
 

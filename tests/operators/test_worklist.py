@@ -20,6 +20,8 @@ from worker.store.mark import keep_pages_safe, pages_safe
 from worker.store.removals import StoredReport, begin_removal, note_day
 from worker.store.worklist import worklist_counts
 
+pytestmark = pytest.mark.databases
+
 NOW = datetime(2026, 9, 1, tzinfo=UTC)
 ROWS = 300
 

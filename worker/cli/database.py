@@ -1,6 +1,7 @@
 """Commands about the database: `screen db`."""
 
 import json
+import shlex
 import sys
 from datetime import UTC, datetime
 from pathlib import Path
@@ -14,6 +15,11 @@ if TYPE_CHECKING:
     from worker.config import Config
 
 _NAMED = 10  # unknown films that a restore names
+_BACK_UP = "pg_dump --format=custom --file={file} {url}"
+_RESTORE = (
+    "stop all workers, make the database anew (dropdb, createdb), then "
+    "pg_restore --no-owner --exit-on-error --dbname={url} {file} && screen db restore --restored"
+)
 
 
 @click.group()
@@ -85,6 +91,7 @@ def backup_database(file: Path, force: bool, config_file: Path | None) -> None:
     from worker.store.backup import back_up
 
     config = chosen_config(config_file).require_site()
+    _require_file(config, _BACK_UP, file)
     file = file.absolute()
     if not file.parent.is_dir():
         raise click.UsageError(f"cannot write {file}: there is no folder {file.parent}")
@@ -104,23 +111,34 @@ def backup_database(file: Path, force: bool, config_file: Path | None) -> None:
 
 
 @db.command("restore")
-@click.argument("file", type=click.Path(dir_okay=False, path_type=Path))
+@click.argument("file", type=click.Path(dir_okay=False, path_type=Path), required=False)
+@click.option("--restored", is_flag=True, help="The server's tools put a backup in place.")
 @config_option
-def restore_database(file: Path, config_file: Path | None) -> None:
+def restore_database(file: Path | None, restored: bool, config_file: Path | None) -> None:
     """Put the backup FILE in the place of the database; stop the worker first.
 
     The replaced database is kept beside it. Films that ended after the backup still lie in done/ or
     failed/, but the restored database does not know them: 'screen db unknown' lists them and gives
-    them back to the inbox.
+    them back to the inbox. A database of PostgreSQL is restored by its own tools; --restored then
+    does what is left to do (docs/DATABASE.md).
 
     \b
     Example:
       screen db restore /backup/screen-monday.db
+      screen db restore --restored
     """
     from worker.cli.progress import told
     from worker.restore import restore
 
     config = chosen_config(config_file).require_site()
+    if restored:
+        if file:
+            raise click.UsageError("--restored and FILE: what is there is FILE already")
+        _restored(config)
+        return
+    if file is None:
+        raise click.UsageError("name the FILE that 'screen db backup' wrote")
+    _require_file(config, _RESTORE, file)
     with (
         stoppable(lambda: "either database is in place, whole; see 'screen status', then go on"),
         told() as tell,
@@ -129,12 +147,63 @@ def restore_database(file: Path, config_file: Path | None) -> None:
     click.echo(f"restored {config.database.file}")
     if done.aside:
         click.echo(f"the database before is {done.aside}")
-    if done.forgotten:
-        click.echo(f"{done.forgotten} files were on their way in the backup and have ended since")
+    _say_restored(config, done.forgotten)
+
+
+def _restored(config: "Config") -> None:
+    from worker.restore import settle
+
+    _say_restored(config, settle(config))
+
+
+def _say_restored(config: "Config", forgotten: int) -> None:
+    if forgotten:
+        click.echo(f"{forgotten} files were on their way in the backup and have ended since")
     count = _list_unknown(config, limit=_NAMED)
     if count:
         click.echo(f"{count} films ended after the backup: 'screen db unknown --feed-again'")
     click.echo("now render the reports again: screen report")
+
+
+def _require_file(config: "Config", command: str, file: Path) -> None:
+    """Raise UsageError, with what to do instead, where a server has the database."""
+    if not config.database.is_file:
+        name, url = shlex.quote(str(file)), shlex.quote(config.database.tools_url)
+        raise click.UsageError(
+            f"the database is on a server, use its own tools: {command.format(file=name, url=url)}"
+        )
+
+
+@db.command("copy")
+@click.option(
+    "--to", "url", required=True, metavar="URL", help="An empty database, as in database.url."
+)
+@config_option
+def copy_database(url: str, config_file: Path | None) -> None:
+    """Copy the whole database into an empty one, from SQLite to PostgreSQL say; stop all workers.
+
+    The tables are made there if need be. Everything is copied in one transaction, and each table's
+    rows are counted and compared with those that they came from. The old database stays as it is.
+
+    \b
+    Example:
+      screen db copy --to postgresql://screen@db.example/screen
+    """
+    from worker.cli.progress import told
+    from worker.config import Database
+    from worker.restore import copy_to
+
+    config = chosen_config(config_file).require_site()
+    target = Database(url=url, busy_timeout_s=config.database.busy_timeout_s)
+    with stoppable(lambda: "nothing was copied"), told() as tell:
+        carried = copy_to(config, target, tell)
+    for table in carried:
+        click.echo(
+            f"{table.table:<16} {table.rows:>12} rows  SHA-256 {table.sha256[:16]}, the same"
+        )
+    password = "; give its password in PGPASSWORD or ~/.pgpass" if target.has_password else ""
+    click.echo(f"now write into [database] of {config.source}{password}:")
+    click.echo(f'url = "{target.tools_url}"')
 
 
 @db.command("unknown")

@@ -36,7 +36,7 @@ def health(max_age: float, strict: bool, as_json: bool, config_file: Path | None
       screen health --max-age 300 --strict --json
     """
     config = chosen_config(config_file)
-    found = health_of(config.database.file, time.monotonic(), max_age, strict=strict)
+    found = health_of(config.local_state, time.monotonic(), max_age, strict=strict)
     if as_json:
         click.echo(json.dumps(asdict(found)))
     else:

@@ -45,7 +45,7 @@ def _site(config: "Config") -> Iterator[str]:
     pid = holder(config)
     yield f"site     {config.root}"
     yield f"worker   {f'process {pid}' if pid else style.wait('none is running')}"
-    found = health_of(config.database.file, time.monotonic(), strict=True)
+    found = health_of(config.local_state, time.monotonic(), strict=True)
     if pid and found.pulse and found.pulse.pid == pid:
         yield f"state    {found.words if found.healthy else style.bad(found.words)}"
     there = survey(config.site.inbox)

@@ -160,9 +160,7 @@ def watch(once: bool, config_file: Path | None) -> None:
         bar("", there(config, engine) if once else 0, "film") if once else nullcontext() as shown,
     ):
         check = require_this_site(config.site, engine)
-        pulse = Heartbeat(
-            pulse_file(config.database.file), run_id, note=lambda: screener.engine.note
-        )
+        pulse = Heartbeat(pulse_file(config.local_state), run_id, note=lambda: screener.engine.note)
 
         def make_pipeline(shelves: Shelves) -> Pipeline:
             return Pipeline(

@@ -62,13 +62,18 @@ def restorable(source: Path, settings: Database, tell: Tell = nobody) -> Iterato
         try:
             if revisions(engine)[0] is None:
                 raise StoreError(f"{source} is no database of Screen: take another backup")
-            upgrade(engine)
-            mark_all_due(engine)  # the pages that are there are those of the other database
-            with engine.begin() as connection:
-                mark_pages_unsafe(connection, 1)
+            bring_up_to_date(engine)
         finally:
             engine.dispose()
         yield copy
+
+
+def bring_up_to_date(engine: Engine) -> None:
+    """Give a restored database today's schema; the pages that are there are those of another."""
+    upgrade(engine)
+    mark_all_due(engine)
+    with engine.begin() as connection:
+        mark_pages_unsafe(connection, 1)
 
 
 def forget_moved(engine: Engine, claims: set[str]) -> int:

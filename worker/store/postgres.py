@@ -13,51 +13,76 @@ gave is kept where it matters, row by row, so that workers need not wait for eac
   that only read do so always.
 """
 
-from typing import Any
+import importlib
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import Engine, create_engine, event
-from sqlalchemy.engine import URL
+from sqlalchemy.engine import URL, make_url
 
 from worker.config import Database
 from worker.errors import ConfigError, StoreError
+
+if TYPE_CHECKING:
+    import psycopg
 
 _DRIVER = "postgresql+psycopg"
 NAMES = ("postgresql", "postgres", _DRIVER)  # as URLs begin, `postgres` as libpq has it
 OLDEST = 14
 _READERS = 40  # at once: threads of the web page; connections are made as they are needed
 _STALLED_S = 60  # a writer that stops in the middle of its transaction holds others up no longer
-_LINK = {  # a connection is given up when the network has been silent for so long (libpq)
+_LINK: dict[str, object] = {  # of libpq: a connection is given up when the network is silent
     "keepalives_idle": 10,  # seconds
     "keepalives_interval": 5,  # seconds
     "keepalives_count": 3,
     "tcp_user_timeout": 25_000,  # milliseconds
     "fallback_application_name": "screen",
+    "client_encoding": "utf8",
 }
 
 
 def open_server(url: URL, settings: Database, *, read_only: bool) -> Engine:
     """Engine for a database of a server; libpq finds what the URL leaves out (user, password)."""
-    url = url.set(drivername=_DRIVER)
-    timeout = {"connect_timeout": max(2, round(settings.busy_timeout_s))}
-    link = {name: value for name, value in (_LINK | timeout).items() if name not in url.query}
+    require_driver()
     reading = {"isolation_level": "REPEATABLE READ", "postgresql_readonly": True}
+    engine = create_engine(
+        url.set(drivername=_DRIVER),
+        connect_args=_link(url, settings),
+        hide_parameters=True,
+        max_overflow=_READERS if read_only else 10,
+        pool_pre_ping=True,  # the server may have been started again
+        execution_options=reading if read_only else {},
+    )
+    settled = _settings(settings, read_only)
+    event.listen(engine, "connect", lambda driver, _record: _prepare(driver, settled))
+    return engine
+
+
+def require_driver() -> ModuleType:
+    """psycopg, which is an extra. Raises ConfigError that says how to install it."""
     try:
-        engine = create_engine(
-            url,
-            connect_args=link,
-            hide_parameters=True,
-            max_overflow=_READERS if read_only else 10,
-            pool_pre_ping=True,  # the server may have been started again
-            execution_options=reading if read_only else {},
-        )
+        return importlib.import_module("psycopg")
     except ImportError as error:
         raise ConfigError(
             "database.url names PostgreSQL, and psycopg is not installed: "
             "pip install 'cxr-screen[postgres]'"
         ) from error
-    settled = _settings(settings, read_only)
-    event.listen(engine, "connect", lambda driver, _record: _prepare(driver, settled))
-    return engine
+
+
+def connect(settings: Database) -> "psycopg.Connection":
+    """A connection by itself, for reading, otherwise as those of engines. Raises psycopg.Error."""
+    url = make_url(settings.url).set(drivername=_DRIVER)
+    positional, options = url.get_dialect()().create_connect_args(url)
+    options = {**options, **_link(url, settings)}
+    driver: psycopg.Connection = require_driver().connect(*positional, **options)
+    _prepare(driver, _settings(settings, read_only=True))
+    return driver
+
+
+def _link(url: URL, settings: Database) -> dict[str, object]:
+    """What libpq is told beside the URL, which may know better."""
+    timeout = {"connect_timeout": max(2, round(settings.busy_timeout_s))}
+    return {name: value for name, value in (_LINK | timeout).items() if name not in url.query}
 
 
 def _settings(settings: Database, read_only: bool) -> str:

@@ -1,6 +1,7 @@
 """What can be found wrong with a database of PostgreSQL from within it."""
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 from sqlalchemy import Connection, Engine, func, select, text
 
@@ -30,6 +31,11 @@ JOIN pg_class ON pg_class.oid = indexrelid JOIN pg_am ON pg_am.oid = relam
 WHERE amname = 'btree' AND indisvalid AND CAST(indrelid AS regclass)::text = ANY(:tables)
 ORDER BY 1
 """
+_SETTINGS = """
+SELECT current_setting('server_version') AS version, current_user AS role,
+       current_setting('is_superuser') AS superuser, current_setting('fsync') AS fsync,
+       current_setting('full_page_writes') AS full_page_writes
+"""
 _WHAT = "checking the database"
 
 
@@ -49,6 +55,29 @@ def problems_of_server(engine: Engine, tell: Tell) -> list[str]:
                 connection, list(connection.scalars(text(_INDEXES), tables)), tell
             )
     return problems
+
+
+@dataclass(frozen=True)
+class ServerSettings:
+    """What a server is, and what to change there: what may lose results, what is careless."""
+
+    words: str
+    unsafe: tuple[str, ...]
+    careless: tuple[str, ...]
+
+
+def server_settings(engine: Engine) -> ServerSettings:
+    """How the server of a database is set up."""
+    with engine.connect() as connection:
+        found = connection.execute(text(_SETTINGS)).one()
+    off = [name for name in ("fsync", "full_page_writes") if getattr(found, name) == "off"]
+    return ServerSettings(
+        words=f"PostgreSQL {found.version}, user {found.role}",
+        unsafe=tuple(f"a power loss loses results: set {name} = on there" for name in off),
+        careless=("give the worker a user of its own, without the rights of a superuser",)
+        if found.superuser == "on"
+        else (),
+    )
 
 
 def _orphans(connection: Connection, tell: Tell) -> Iterator[str]:

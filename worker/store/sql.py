@@ -1,23 +1,29 @@
 """One question in SQL, as people type it: it can read, and do nothing else.
 
-The file is opened for reading only, and SQLite asks an authorizer about everything that a statement
-would do (sqlite.org/c3ref/set_authorizer.html). So nothing is written or attached, no pragma is
-set, no extension loaded; the driver takes one statement at a time.
+A file of SQLite is opened for reading only, and SQLite asks an authorizer about everything that a
+statement would do (sqlite.org/c3ref/set_authorizer.html). So nothing is written or attached, no
+pragma is set, no extension loaded; the driver takes one statement at a time. A server is asked by
+`postgres_sql`.
 """
 
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
-from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING, Union
 
 from sqlalchemy.engine import make_url
 
 from worker.config import Database
 from worker.errors import UsageError
+from worker.store.answer import Answer, Value
+from worker.store.postgres_sql import ask_server, reading_server
 from worker.store.refusals import refusal
 
-Value = str | int | float | bytes | None
+if TYPE_CHECKING:
+    import psycopg
+
+Asked = Union[sqlite3.Connection, "psycopg.Connection"]
 
 _ALLOWED = (
     sqlite3.SQLITE_SELECT,
@@ -33,20 +39,29 @@ _PRIMARY = 0xFF  # of an extended result code (sqlite.org/rescode.html)
 _STEPS = 10_000  # of SQLite's machine between two looks for Ctrl-C: some tenths of a millisecond
 
 
-@dataclass(frozen=True)
-class Answer:
-    """What a statement gives: the names of its columns, and its rows while they are read."""
-
-    columns: tuple[str, ...]
-    rows: Iterator[tuple[Value, ...]]
-
-
 @contextmanager
-def reading(settings: Database) -> Iterator[sqlite3.Connection]:
+def reading(settings: Database) -> Iterator[Asked]:
     """A connection that can only read; all it is asked is about the same moment.
 
     Raises StoreError when the database is missing or refuses.
     """
+    reader = _reading_file if settings.is_file else reading_server
+    with reader(settings) as connection:
+        yield connection
+
+
+def ask(connection: Asked, sql: str) -> Answer:
+    """Ask one SELECT. Raises UsageError for any other statement and for wrong SQL.
+
+    Errors may come as late as from the rows; Ctrl-C raises KeyboardInterrupt from there too.
+    """
+    if isinstance(connection, sqlite3.Connection):
+        return _ask_file(connection, sql)
+    return ask_server(connection, sql)
+
+
+@contextmanager
+def _reading_file(settings: Database) -> Iterator[sqlite3.Connection]:
     file = Path(str(make_url(settings.url).database)).absolute()
     with _explained(), closing(_opened(file, settings.busy_timeout_s)) as connection:
         _prepare(connection)
@@ -71,11 +86,7 @@ def _authorize(action: int, *_about: str | None) -> int:
     return sqlite3.SQLITE_OK if action in _ALLOWED else sqlite3.SQLITE_DENY
 
 
-def ask(connection: sqlite3.Connection, sql: str) -> Answer:
-    """Ask one SELECT. Raises UsageError for any other statement and for wrong SQL.
-
-    Errors may come as late as from the rows; Ctrl-C raises KeyboardInterrupt from there too.
-    """
+def _ask_file(connection: sqlite3.Connection, sql: str) -> Answer:
     with _explained():
         cursor = connection.execute(sql)
     if cursor.description is None:

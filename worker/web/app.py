@@ -2,7 +2,6 @@
 
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, ExitStack, asynccontextmanager
-from pathlib import Path
 
 from fastapi import FastAPI
 from fastapi.concurrency import run_in_threadpool
@@ -42,10 +41,10 @@ def reading_room(config: Config, token: str | None, *, watch: bool = False) -> F
     def check() -> None:
         require_this_site(config.site, reader)  # asked anew: the first worker makes the mark
 
-    opened = _identity(config.database.file)
+    opened = _identity(config)
 
     def check_database() -> None:
-        if _identity(config.database.file) != opened:
+        if _identity(config) != opened:
             raise StoreError("the database was removed or replaced: start 'screen serve' again")
 
     room = Room(
@@ -115,10 +114,15 @@ def door(config: Config) -> FastAPI:
     return app
 
 
-def _identity(file: Path) -> tuple[int, int] | None:
-    """What tells a file from one that was put in its place; `None` if it is gone."""
+def _identity(config: Config) -> tuple[int, int] | None:
+    """What tells a database's file from one that was put in its place; `None` if it is gone.
+
+    A server's database has none: there a connection never holds what is gone.
+    """
+    if not config.database.is_file:
+        return None
     try:
-        status = file.stat()
+        status = config.database.file.stat()
     except OSError:
         return None
     return status.st_dev, status.st_ino

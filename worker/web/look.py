@@ -49,7 +49,7 @@ class Look:
         in_hand, count = unfinished_files(self._room.reader, _IN_HAND, _IN_HAND_COUNTED)
         return render_piece(
             "live.html",
-            worker=health_of(self._room.config.database.file, time.monotonic()),
+            worker=health_of(self._room.config.local_state, time.monotonic()),
             counts=self._counts,
             in_hand=in_hand,
             more_in_hand=count - len(in_hand),

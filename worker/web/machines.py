@@ -40,7 +40,7 @@ def routes(room: Room, *, watch: bool) -> APIRouter:
         """200 while the database answers, and the worker lives if it is the page's own."""
         room.check_database()
         newest_screening(room.reader)  # raises what makes it 503
-        worker = health_of(room.config.database.file, time.monotonic())
+        worker = health_of(room.config.local_state, time.monotonic())
         well = worker.healthy or not watch
         response.status_code = 200 if well else 503
         return Health(status="ok" if well else "no-worker", worker=worker.state)

@@ -89,7 +89,7 @@ class SiteCollector(Collector):
         yield free
 
     def _worker(self) -> Iterator[Metric]:
-        health = health_of(self._config.database.file, time.monotonic())
+        health = health_of(self._config.local_state, time.monotonic())
         yield GaugeMetricFamily(
             "screen_worker_healthy", "1 while the worker lives", float(health.healthy)
         )
