@@ -35,7 +35,7 @@ def upgrade() -> None:
     for table, name, kind in COLUMNS:
         op.add_column(table, sa.Column(name, kind, nullable=True))
     for name, columns, rows in (
-        ("waiting", ["source", "site_mark", "id"], WAITING),
+        ("waiting", ["source", "site_mark", "recorded_at", "id"], WAITING),
         ("leased", ["worker_id"], ATTEMPTED),
     ):
         where = {"sqlite_where": rows, "postgresql_where": rows}

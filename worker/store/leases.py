@@ -84,7 +84,11 @@ def lease(
 
 
 def _next(holder: Holder, source: str | None, site_mark: str | None) -> Select[int, int]:
-    """Files that wait; the order is that of the index `ix_files_waiting`."""
+    """Files that wait, in the order of the index `ix_files_waiting`, and of no other.
+
+    By number alone other indexes are in order, too, and the planner may read one of them through
+    all the files of an archive.
+    """
     asked = select(File.id, File.worker_deaths).where(_WAITING)
     if source == INBOX:
         asked = asked.where(File.site_mark == site_mark)
@@ -92,7 +96,7 @@ def _next(holder: Holder, source: str | None, site_mark: str | None) -> Select[i
         asked = asked.where(File.site_mark.is_(None), File.model_id == holder.model_id)
     if source is not None:
         asked = asked.where(File.source == source)
-    asked = asked.order_by(File.source, File.site_mark, File.id)
+    asked = asked.order_by(File.source, File.site_mark, File.recorded_at, File.id)
     return asked.with_for_update(skip_locked=True)
 
 

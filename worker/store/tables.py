@@ -313,7 +313,7 @@ class File(Base):
         *(Index(None, name, "finished_at") for name in ("state", "decision", "source")),
         *(Index(None, name, "id") for name in ("state", "decision", "reason", "source", "sha256")),
         Index(None, "run_id", "state", "id"),
-        Index("ix_files_waiting", "source", "site_mark", "id", **_only("waiting")),
+        Index("ix_files_waiting", "source", "site_mark", "recorded_at", "id", **_only("waiting")),
         Index("ix_files_leased", "worker_id", **_only("attempted")),
     )
 
