@@ -227,10 +227,13 @@ def site(tmp_path: Path, database_url: str) -> Config:
 def quick_site(site: Config) -> Config:
     """A new site whose films settle at once, four to a batch."""
     text = "[watch]\nsettle_s = 0\n[batch]\nsize = 4\nmax_age_s = 0\n"
-    if not site.database.is_file:
-        text += f'[database]\nurl = "{site.database.url}"\n'
-    (site.root / "config.toml").write_text(text)
+    (site.root / "config.toml").write_text(text + database_section(site))
     return load_config(site.root / "config.toml")
+
+
+def database_section(config: Config) -> str:
+    """What names the database in a configuration that is written anew."""
+    return f'[database]\nurl = "{config.database.url}"\n'
 
 
 def sha256(content: bytes) -> str:

@@ -9,9 +9,11 @@ import itertools
 import os
 import pwd
 import shutil
+import signal
 import subprocess
 import tempfile
-from collections.abc import Callable, Iterator
+import time
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -33,19 +35,54 @@ _QUICK = {
     "listen_addresses": "",
 }
 _MIGRATED = "migrated"
+_STARTS_S = 60.0
 
 
 class Server:
-    """A running server; `folder` holds its data and its socket, `control` is its pg_ctl."""
+    """A running server; `folder` holds its data and its socket.
 
-    def __init__(self, folder: Path, control: Callable[..., None], port: int | None = None) -> None:
-        self.folder, self.control, self.port = folder, control, port
+    With a `port` it answers other hosts too.
+    """
+
+    def __init__(self, folder: Path, program: Path, port: int | None, owner: str | None) -> None:
+        self.folder = folder
+        self._program, self._port, self._owner = program, port, owner
         self._numbers = itertools.count()
+        self._process = self._started()
 
     def url(self, database: str, driver: str = "postgresql") -> str:
         """URL of a database."""
-        port = f"&port={self.port}" if self.port else ""
+        port = f"&port={self._port}" if self._port else ""
         return f"{driver}://screen@/{database}?host={self.folder}{port}"
+
+    def restart(self) -> None:
+        """Take it down as if it had crashed, and start it again."""
+        self.stop()
+        self._process = self._started()
+
+    def stop(self) -> None:
+        """Take it down as if it had crashed."""
+        self._process.send_signal(signal.SIGQUIT)
+        self._process.wait()
+
+    def _started(self) -> "subprocess.Popen[bytes]":
+        other = {"listen_addresses": "*", "port": str(self._port)} if self._port else {}
+        settings = [f"--{name}={value}" for name, value in (_QUICK | other).items()]
+        folder = self.folder
+        command = [self._program / "postgres", "-D", folder / "data", "-k", folder, *settings]
+        with (folder / "log").open("ab") as log:
+            process = subprocess.Popen(
+                ["setpriv", "--pdeathsig", "QUIT", *map(str, command)],  # it dies with us, however
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                cwd="/",
+                start_new_session=True,  # Ctrl-C is for the tests, which need it to the end
+                **_as(self._owner),
+            )
+        port = ["-p", str(self._port)] if self._port else []
+        _wait(process, [self._program / "pg_isready", "-q", "-h", folder, *port], folder / "log")
+        return process
 
     def run(self, statement: str) -> None:
         """One statement outside any transaction."""
@@ -74,38 +111,40 @@ class Server:
             self.run(f"DROP DATABASE {name} WITH (FORCE)")
 
 
-@contextmanager
-def running_server(port: int | None = None) -> Iterator[Server]:
-    """Start a server; it and its folder are gone at the end. Skips where there is none.
-
-    With a port it answers other hosts too.
-    """
+def server_programs() -> Path:
+    """Where the programs of the newest server are. Skips where there is none."""
     programs = sorted(Path("/").glob(_HOMES), key=lambda path: float(path.parent.name))
     if not programs:
         pytest.skip("Debian's package postgresql is not installed")
+    return programs[-1]
+
+
+@contextmanager
+def running_server(port: int | None = None) -> Iterator[Server]:
+    """Start a server; it and its folder are gone at the end. Skips where there is none."""
+    program = server_programs()
     folder = Path(tempfile.mkdtemp(prefix="screen-postgres-"))
     owner = _owner()
     if owner:
         shutil.chown(folder, owner)
-    program = programs[-1]
     _run(program / "initdb", "--auth=trust", "--username=screen", "--encoding=UTF8", "--locale=C",
          "--no-sync", f"--pgdata={folder}/data", owner=owner)  # fmt: skip
-    options = " ".join(f"-c {name}={value}" for name, value in _QUICK.items())
-    quiet = (f"--pgdata={folder}/data", "--silent", "--wait", f"--log={folder}/log")
-
-    def control(*command: str) -> None:
-        _run(program / "pg_ctl", *quiet, *command, owner=owner)
-
-    if port:
-        options += f" -c listen_addresses=* -c port={port}"
-        with (folder / "data" / "pg_hba.conf").open("a") as rules:
-            rules.write("host all all samenet trust\n")
-    control(f"--options=-k {folder} {options}", "start")
+    with (folder / "data" / "pg_hba.conf").open("a") as rules:
+        rules.write("host all all samenet trust\n")
+    server = Server(folder, program, port, owner)
     try:
-        yield Server(folder, control, port)
+        yield server
     finally:
-        control("--mode=immediate", "stop")
+        server.stop()
         shutil.rmtree(folder)
+
+
+def _wait(server: "subprocess.Popen[bytes]", ask: Sequence[object], log: Path) -> None:
+    deadline = time.monotonic() + _STARTS_S
+    while subprocess.run(list(map(str, ask)), check=False).returncode:
+        if server.poll() is not None or time.monotonic() > deadline:
+            raise RuntimeError(f"PostgreSQL does not start: {log.read_text()}")
+        time.sleep(0.05)
 
 
 def _owner() -> str | None:
@@ -116,13 +155,16 @@ def _owner() -> str | None:
     return next(name for name in _USERS if name in known)
 
 
+def _as(owner: str | None) -> dict[str, object]:
+    return {} if owner is None else {"user": owner, "group": pwd.getpwnam(owner).pw_gid}
+
+
 def _run(*command: object, owner: str | None) -> None:
-    as_owner = {} if owner is None else {"user": owner, "group": pwd.getpwnam(owner).pw_gid}
     subprocess.run(
         list(map(str, command)),
         check=True,
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
         cwd="/",
-        **as_owner,
+        **_as(owner),
     )

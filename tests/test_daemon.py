@@ -14,6 +14,7 @@ import pytest
 from sqlalchemy import text
 
 import worker.daemon as daemon_module
+from tests.conftest import database_section
 from tests.ward import Ward, killed_at, names
 from worker.errors import (
     CorruptFile,
@@ -387,6 +388,7 @@ def real_site(quick_site, tiny_model):
     file.write_text(
         "[watch]\nsettle_s = 0\nscan_interval_s = 0.2\n[decode]\nprocesses = 1\n"
         f"[model]\nname = '{tiny_model}'\nprecision = 'float32'\n"
+        f"{database_section(quick_site)}"
     )
     return quick_site
 
@@ -431,6 +433,7 @@ def wait_for(path, limit_s=60.0):
 
 
 @pytest.mark.slow
+@pytest.mark.databases("sqlite")
 def test_once_screens_what_is_whole_leaves_what_is_not_and_exits_with_3(real_site, screen):
     film = jpeg()
     (real_site.site.inbox / "whole.jpg").write_bytes(film)
@@ -443,6 +446,7 @@ def test_once_screens_what_is_whole_leaves_what_is_not_and_exits_with_3(real_sit
     assert names(real_site.site.done) == ["whole.jpg"]
 
 
+@pytest.mark.databases("sqlite")
 def test_a_second_worker_is_refused_with_the_process_that_holds_the_site(real_site, screen):
     with hold_site(real_site):
         refused = screen("watch", "--once", cwd=real_site.root)

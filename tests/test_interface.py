@@ -558,6 +558,7 @@ def test_these_are_the_commands():
             "train",
             "db upgrade",
             "db check",
+            "db copy",
             "db backup",
             "db restore",
             "db unknown",

@@ -12,7 +12,7 @@ from pathlib import Path
 from sqlalchemy import Engine
 
 from worker.config import Config, Database, Site
-from worker.errors import StoreError
+from worker.errors import StoreError, UsageError
 from worker.filesystem import sync_folder
 from worker.folders import display_name, regular_files
 from worker.intake.deliver import deliver
@@ -117,6 +117,8 @@ def copy_to(config: Config, target: Database, tell: Tell = nobody) -> list[Carri
 
     Raises SiteBusy while a worker holds the site, and what `store.transfer.carry_over` raises.
     """
+    if target.url == config.database.url:
+        raise UsageError("that is the site's own database: name a new, empty database")
     with alone(config):
         source = open_database(config.database)
         into = open_database(target, create=True)

@@ -93,7 +93,7 @@ class Siege:
             os.kill(victim, signal.SIGSTOP)
             self._paused[victim] = time.monotonic() + LEASE_S * self._rng.uniform(0.2, 2.5)
         elif kind == "restart":
-            self._server.control("--mode=immediate", "restart")
+            self._server.restart()
         else:
             self._terminate(every=kind == "sever")
         self.tally.faults[kind] += 1

@@ -93,6 +93,7 @@ def wait_until(true, what):
         time.sleep(0.1)
 
 
+@pytest.mark.slow
 def test_the_films_of_a_host_that_is_cut_off_go_to_others_and_it_comes_back(cluster):
     field = cluster.field
     try:
