@@ -26,6 +26,7 @@ log = logging.getLogger(__name__)
 
 _LOOKS_PER_SETTLING = 4
 _SWEEPS_PER_LEASE = 3
+_AGAIN_S = 1.0
 _AHEAD = 8  # batches that are recorded and wait for a worker; more stay in the inbox
 
 
@@ -56,12 +57,21 @@ class Ingester:
         self.in_office = False
         self._due_at = self._sweep_at = float("-inf")
         self._changes = -1
+        self._look: Look | None = None
+
+    def hurry(self) -> None:
+        """Something happened in the inbox: look at the next turn."""
+        self._due_at = float("-inf")
 
     def turn(self) -> Look | None:
-        """Take in what is ready; `None` while another worker has the office.
+        """Take in what is ready, when it is time to look; the last look.
 
-        Raises OSError or StoreError; nothing is lost then.
+        `None` while another worker has the office. Raises OSError or StoreError; nothing is lost
+        then.
         """
+        if self.in_office and self._now() < self._due_at:
+            return self._look
+        self._look = None
         self._record()
         if not self._office.held():
             self.in_office = False
@@ -75,9 +85,10 @@ class Ingester:
             self._sweep.temporary()
             self._record()
         look = self._inbox.look(self._now())
-        self._due_at = self._now() + self._pause_s(look)
         self._claim(deque(look.ready))
         self._notice_results()
+        self._due_at = self._now() + self._pause_s(look)
+        self._look = look
         return look
 
     def turn_if_due(self) -> None:
@@ -156,6 +167,8 @@ class Ingester:
 
     def _pause_s(self, look: Look) -> float:
         interval = self._config.watch.scan_interval_s
+        if look.ready:  # there may be more, or more than workers could take
+            return min(interval, _AGAIN_S)
         if look.unsettled:
             return min(interval, max(0.05, self._inbox.settle_s / _LOOKS_PER_SETTLING))
         return interval

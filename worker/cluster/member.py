@@ -103,7 +103,8 @@ class Member:
                 self._until_it_works(self.turn)
                 watcher.ensure()
                 self._beat("idle")
-                watcher.wait(_ASIDE_S if self._aside else _ASK_EVERY_S)
+                if watcher.wait(_ASIDE_S if self._aside else _ASK_EVERY_S):
+                    self._ingester.hurry()
             self._until_it_works(self.finish_up)
         finally:
             watcher.stop()

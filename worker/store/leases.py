@@ -12,6 +12,9 @@ Whoever holds a lease must
   held: of the others nothing was written, and nothing may be done with their files;
 - call `give_back` for all it still holds when it ends in order, or after trouble.
 
+Who feeds archives to holders records them first (`worker.store.work.record`), and holds the site as
+a backfill does (`worker.site.hold_site`): only one records and hands out at a time.
+
 All moments are the database's own: hosts need no common clock. A lease that has run out is still
 its holder's until somebody calls `take_back`; from then on its token is worth nothing.
 """
