@@ -190,3 +190,14 @@ def test_a_backfill_may_hold_the_site_beside_workers_that_watch(config, new_memb
     new_member()
     with hold_site(config), pytest.raises(SiteBusy, match="another backfill"), hold_site(config):
         pass
+
+
+def test_status_names_the_workers_and_says_who_is_silent(config, new_member, server, screen):
+    new_member()
+    new_member()
+    late = "heartbeat_at = heartbeat_at - interval '99 s'"
+    execute(server, f"UPDATE workers SET host = 'a', {late} WHERE id = 1")
+    said = screen("status", cwd=config.root).stdout
+    assert "worker   a, process" in said
+    assert "silent for" in said
+    assert "sign of life" in said

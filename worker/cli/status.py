@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from worker.config import Config
 
 _RUNS_SHOWN = 5
+_FORGOTTEN_S = 7 * 86_400  # a worker that was silent for so long does not come back
 
 
 @click.command()
@@ -44,7 +45,7 @@ def _workers(engine: "Engine", lease_s: float) -> Iterator[str]:
     """The workers of a database on a server, wherever they run, that have not ended."""
     from worker.store.workers import workers
 
-    there = [each for each in workers(engine) if each.ended_at is None]
+    there = [e for e in workers(engine) if e.ended_at is None and e.silent_s < _FORGOTTEN_S]
     for each in reversed(there):
         words = f"sign of life {each.silent_s:.0f} s ago"
         if each.silent_s > lease_s:
