@@ -31,6 +31,7 @@ _QUICK = {
     "synchronous_commit": "on",
     "autovacuum": "off",
     "shared_buffers": "32MB",
+    "random_page_cost": "1.1",  # a disk without heads, as servers have
     "max_connections": "100",
     "listen_addresses": "",
 }

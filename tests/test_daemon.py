@@ -156,7 +156,7 @@ def test_recovery_finds_a_waiting_film_although_the_site_was_moved(ward, monkeyp
     with killed_at(monkeypatch, "worker.daemon.record", after=True):
         ward.turns()
     with ward.engine.begin() as connection:
-        connection.execute(text("UPDATE files SET path = CAST('/old/work/1/a.jpg' AS BLOB)"))
+        connection.execute(text("UPDATE files SET path = :path"), {"path": b"/old/work/1/a.jpg"})
     ward.restart()
     ward.daemon.recover()
     ward.turns()
