@@ -5,7 +5,7 @@ BIN := .venv/bin
 PIPELINE := worker/pipeline.py,worker/admission.py,worker/decoding.py,worker/aside.py
 PIP := $(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: help setup demo test lint types audit coverage check bench heatmaps exports torture fuzz clean
+.PHONY: help setup demo test lint types audit coverage check bench heatmaps exports torture siege fuzz clean
 
 help:  ## This list
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -50,6 +50,9 @@ exports: .venv/test .venv-litert/installed  ## Exported models against torch, si
 
 torture: .venv/test  ## Kill the worker 10,000 times and cut its power; goes on where it stopped
 	$(BIN)/python -m tests.torture
+
+siege: .venv/test  ## Strike eight workers on one PostgreSQL a thousand times, and judge what is left
+	$(BIN)/python -m tests.cluster
 
 fuzz: .venv/test  ## 20,000 mutants and bombs through the real daemon; goes on where it was, in build/fuzz
 	$(BIN)/python -m tests.hostile.campaign --mutants 20000 --resume

@@ -13,7 +13,7 @@ import signal
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -40,15 +40,50 @@ _STARTS_S = 60.0
 
 
 class Server:
-    """A running server; `folder` holds its data and its socket."""
+    """A running server; `folder` holds its data and its socket.
 
-    def __init__(self, folder: Path) -> None:
+    With a `port` it answers other hosts too.
+    """
+
+    def __init__(self, folder: Path, program: Path, port: int | None, owner: str | None) -> None:
         self.folder = folder
+        self._program, self._port, self._owner = program, port, owner
         self._numbers = itertools.count()
+        self._process = self._started()
 
     def url(self, database: str, driver: str = "postgresql") -> str:
         """URL of a database."""
-        return f"{driver}://screen@/{database}?host={self.folder}"
+        port = f"&port={self._port}" if self._port else ""
+        return f"{driver}://screen@/{database}?host={self.folder}{port}"
+
+    def restart(self) -> None:
+        """Take it down as if it had crashed, and start it again."""
+        self.stop()
+        self._process = self._started()
+
+    def stop(self) -> None:
+        """Take it down as if it had crashed."""
+        self._process.send_signal(signal.SIGQUIT)
+        self._process.wait()
+
+    def _started(self) -> "subprocess.Popen[bytes]":
+        other = {"listen_addresses": "*", "port": str(self._port)} if self._port else {}
+        settings = [f"--{name}={value}" for name, value in (_QUICK | other).items()]
+        folder = self.folder
+        command = [self._program / "postgres", "-D", folder / "data", "-k", folder, *settings]
+        with (folder / "log").open("ab") as log:
+            process = subprocess.Popen(
+                ["setpriv", "--pdeathsig", "QUIT", *map(str, command)],  # it dies with us, however
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                cwd="/",
+                start_new_session=True,  # Ctrl-C is for the tests, which need it to the end
+                **_as(self._owner),
+            )
+        port = ["-p", str(self._port)] if self._port else []
+        _wait(process, [self._program / "pg_isready", "-q", "-h", folder, *port], folder / "log")
+        return process
 
     def run(self, statement: str) -> None:
         """One statement outside any transaction."""
@@ -86,7 +121,7 @@ def server_programs() -> Path:
 
 
 @contextmanager
-def running_server() -> Iterator[Server]:
+def running_server(port: int | None = None) -> Iterator[Server]:
     """Start a server; it and its folder are gone at the end. Skips where there is none."""
     program = server_programs()
     folder = Path(tempfile.mkdtemp(prefix="screen-postgres-"))
@@ -95,32 +130,21 @@ def running_server() -> Iterator[Server]:
         shutil.chown(folder, owner)
     _run(program / "initdb", "--auth=trust", "--username=screen", "--encoding=UTF8", "--locale=C",
          "--no-sync", f"--pgdata={folder}/data", owner=owner)  # fmt: skip
-    settings = [f"--{name}={value}" for name, value in _QUICK.items()]
-    command = [program / "postgres", "-D", folder / "data", "-k", folder, *settings]
-    with (folder / "log").open("wb") as log:
-        server = subprocess.Popen(
-            ["setpriv", "--pdeathsig", "QUIT", *map(str, command)],  # it dies with us, however
-            stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=log,
-            cwd="/",
-            start_new_session=True,  # Ctrl-C is for the tests, which need it to the end
-            **_as(owner),
-        )
+    with (folder / "data" / "pg_hba.conf").open("a") as rules:
+        rules.write("host all all samenet trust\n")
+    server = Server(folder, program, port, owner)
     try:
-        _wait(server, program / "pg_isready", folder)
-        yield Server(folder)
+        yield server
     finally:
-        server.send_signal(signal.SIGQUIT)
-        server.wait()
+        server.stop()
         shutil.rmtree(folder)
 
 
-def _wait(server: "subprocess.Popen[bytes]", ready: Path, folder: Path) -> None:
+def _wait(server: "subprocess.Popen[bytes]", ask: Sequence[object], log: Path) -> None:
     deadline = time.monotonic() + _STARTS_S
-    while subprocess.run([ready, "-q", "-h", folder], check=False).returncode:
+    while subprocess.run(list(map(str, ask)), check=False).returncode:
         if server.poll() is not None or time.monotonic() > deadline:
-            raise RuntimeError(f"PostgreSQL does not start: {(folder / 'log').read_text()}")
+            raise RuntimeError(f"PostgreSQL does not start: {log.read_text()}")
         time.sleep(0.05)
 
 

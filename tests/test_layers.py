@@ -34,7 +34,7 @@ LAYERS = (
     ("worker.pipeline", "worker.site"),
     ("worker.aside", "worker.lister"),
     ("worker.restore",),
-    ("worker.remake", "worker.partitions"),
+    ("worker.remake", "worker.partitions", "worker.cluster"),
     ("worker.daemon", "worker.backfill", "worker.classify", "worker.evaluate", "worker.train"),
     ("worker.web", "worker.interop"),
     ("worker.doctor",),

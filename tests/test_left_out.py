@@ -199,4 +199,4 @@ def test_what_waits_in_an_archive_is_found_by_its_index(ward):
     ):
         (plan,) = plans(ward.engine, asked)
         assert len(plan) == 1
-        assert "ix_files_waiting" in plan[0]
+        assert "ix_files_manifest" in plan[0]

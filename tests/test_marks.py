@@ -42,8 +42,9 @@ def test_a_folder_without_the_mark_is_another_one_and_the_error_says_what_to_do(
 
 def test_a_folder_on_another_filesystem_than_work_is_a_share_that_is_gone(site, engine):
     elsewhere = site.site.model_copy(update={"done": Path("/proc")})
+    mark = (site.site.work / MARK).read_text().strip()
     with pytest.raises(ShareGone, match=r"site\.done is not on the filesystem"):
-        require_marks(elsewhere, (site.site.work / MARK).read_text().strip())
+        require_marks(elsewhere, {"work": [mark], "reports": [mark]})
 
 
 def test_a_vanished_folder_is_an_error_of_the_disk(site, engine):

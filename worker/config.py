@@ -106,6 +106,12 @@ class Database(_Section):
         return self.shown_url != self.url
 
 
+class Cluster(_Section):
+    """Several workers on one PostgreSQL."""
+
+    lease_s: Annotated[float, Field(ge=1)] = 60.0
+
+
 class Watch(_Section):
     """How the inbox is looked at. Times in seconds."""
 
@@ -222,6 +228,7 @@ class Config(_Section):
 
     site: Site = Site()
     database: Database = Database()
+    cluster: Cluster = Cluster()
     watch: Watch = Watch()
     batch: Batch = Batch()
     model: Model = Model()

@@ -1,6 +1,5 @@
 """The daemon: wake, look, claim, batch, screen, put away; until it is told to stop."""
 
-import errno
 import logging
 import threading
 import time
@@ -18,6 +17,7 @@ from worker.chores import Chores
 from worker.config import Config
 from worker.decoding import Started
 from worker.failed import settle_interrupted
+from worker.filesystem import HELD_OPEN
 from worker.intake.claims import secure
 from worker.intake.found import Found
 from worker.intake.inbox import Inbox, Look
@@ -33,7 +33,6 @@ log = logging.getLogger(__name__)
 
 _LOOKS_PER_SETTLING = 4
 _ASIDE_S = 0.1
-_HELD_OPEN = (errno.EBUSY, errno.ETXTBSY)  # by somebody on the share, a virus scanner say
 _Result = TypeVar("_Result")
 
 
@@ -263,7 +262,7 @@ class Daemon:
                 if item.id in finished:
                     self._shelves.put_away(item, finished[item.id])
             except OSError as error:
-                if error.errno not in _HELD_OPEN:
+                if error.errno not in HELD_OPEN:
                     raise
                 held.append(item)
             self._finished.popleft()

@@ -272,11 +272,15 @@ def _password(config: Config) -> Finding | None:
 def _database(config: Config) -> Finding:
     from worker.site import holder, read_site
     from worker.store.database import integrity_problems
+    from worker.store.workers import living_workers
 
     with read_site(config) as engine:
         problems = integrity_problems(engine)
+        is_shared = not config.database.is_file
+        count = len(living_workers(engine, config.cluster.lease_s)) if is_shared else 0
     pid = holder(config)
-    held = f"held by process {pid}" if pid else "no worker is running"
+    running = f"workers running: {count}" if count else "no worker is running"
+    held = f"held by process {pid}" if pid else running
     return Finding(
         "database",
         "; ".join(problems) or f"sound, {held}; {config.database.shown_url}",

@@ -14,7 +14,8 @@ ScreenError                     exit 1
 ├── DecoderUnavailable          exit 1  decoder-unavailable
 ├── DeviceLost                  exit 1  device-lost
 ├── StoreError                  exit 1  database
-│   └── NetworkFilesystem       exit 2  network-filesystem
+│   ├── NetworkFilesystem       exit 2  network-filesystem
+│   └── LeaseLost               exit 1  lease-lost
 └── FilmError                   exit 3  one film's failure, never the program's
     ├── NotAFilm                        not-a-film
     ├── TruncatedFile                   truncated-file
@@ -128,6 +129,12 @@ class NetworkFilesystem(StoreError):
 
     slug = "network-filesystem"
     exit_code = 2
+
+
+class LeaseLost(StoreError):
+    """The worker was paused or cut off for so long that others may have taken its films."""
+
+    slug = "lease-lost"
 
 
 class FilmError(ScreenError):

@@ -26,6 +26,7 @@ _NETWORK = frozenset(
 
 
 _ABOUT_THE_FILE = (errno.EACCES, errno.EPERM, errno.ELOOP, errno.EISDIR, errno.ENXIO)
+HELD_OPEN = (errno.EBUSY, errno.ETXTBSY)  # by somebody on the share, a virus scanner say
 TEMPORARY = _TEMPORARY_PREFIX, _TEMPORARY_SUFFIX = ".screen-", ".tmp"
 _AT_FDCWD, _RENAME_NOREPLACE = -100, 1  # fcntl.h, stdio.h
 _SYNCS_AT_ONCE = 8  # the kernel gathers them into one commit of its journal
@@ -181,9 +182,14 @@ def read_secret(file: Path, what: str) -> str | None:
     return text
 
 
+def temporary_files(folder: Path) -> Iterator[Path]:
+    """Files that `write_atomic` is writing in a folder, or left there when it was killed."""
+    return folder.glob(f"{_TEMPORARY_PREFIX}*{_TEMPORARY_SUFFIX}")
+
+
 def remove_temporary(folder: Path) -> None:
     """Remove what `write_atomic` left in a folder when the process was killed."""
-    for path in folder.glob(f"{_TEMPORARY_PREFIX}*{_TEMPORARY_SUFFIX}"):
+    for path in temporary_files(folder):
         path.unlink(missing_ok=True)
 
 

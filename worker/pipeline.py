@@ -82,10 +82,15 @@ class Pipeline:
             self._check()
         reach("batch-hashed")
         batch.known = self._screened(batch)
-        begin_attempt(self._engine, items, self._run_id, self._model_id)
+        self._count(items)
         self._decoding.begin(batch, skip=self._in_flight)
         self._in_flight |= batch.decoding.keys()
         return batch
+
+    def _count(self, items: Sequence[Item]) -> None:
+        """Count the attempt of each, unless its lease did."""
+        uncounted = [item for item in items if item.token is None]
+        begin_attempt(self._engine, uncounted, self._run_id, self._model_id)
 
     def _screened(self, batch: Started) -> set[str]:
         contents = set(batch.contents.values())
@@ -119,8 +124,7 @@ class Pipeline:
             self._write(answers, now)
             screened = {item.id: answer for item, answer in zip(items, answers, strict=True)}
             outcomes = [self._outcome(item, batch, screened) for item in batch.items]
-            self._commit(outcomes, now)
-            return outcomes, rest
+            return self._commit(outcomes, now), rest
         except BaseException:
             if rest:
                 self.abandon(rest)
@@ -195,8 +199,9 @@ class Pipeline:
             has_report=self._wants_report(answer.record.decision, answer.record.reason),
         )
 
-    def _commit(self, outcomes: Sequence[Outcome], now: datetime) -> None:
-        finish(
+    def _commit(self, outcomes: Sequence[Outcome], now: datetime) -> list[Outcome]:
+        """Commit outcomes; those come back that were ours to commit."""
+        written = finish(
             self._engine,
             outcomes,
             run_id=self._run_id,
@@ -204,8 +209,9 @@ class Pipeline:
             now=now,
             answers=Wanted(self._config.dicom.results, self._screener.identity),
         )
-        for outcome in outcomes:
+        for outcome in written:
             if isinstance(outcome, Failed):
                 log.info(
                     "a file failed", extra={"file": outcome.item.id, "slug": outcome.error.slug}
                 )
+        return written

@@ -16,6 +16,7 @@ from worker.intake.names import is_temporary
 from worker.intake.shelf import remove_claim
 from worker.records import Identity
 from worker.report.site import broken_pages, render_again, report_folders, settle_pages
+from worker.store.dialect import is_server
 from worker.store.work import Item, claimed_file, finished_file, waiting_files
 
 log = logging.getLogger(__name__)
@@ -59,10 +60,20 @@ def tidy(
 ) -> None:
     """Remove half-written files, render pages that are missing or cut short. Again is harmless.
 
+    On PostgreSQL others may be writing: `worker.cluster.sweep` removes what is left there.
     `alive` is called before each page, and while the disk takes its time. Raises OSError or
     StoreError.
     """
-    remove_half_written(site)
+    if not is_server(engine):
+        remove_half_written(site)
+    mend_pages(site, engine, alive, identity=identity)
+    reach("recovery-tidied")
+
+
+def mend_pages(
+    site: Site, engine: Engine, alive: Callable[[], None], *, identity: Identity
+) -> None:
+    """Render pages that are missing or cut short; all are synced then. As `tidy`."""
     broken = broken_pages(site, engine)
     without = render_again(site, engine, broken, alive, identity=identity)
     settle_pages(site, engine, alive)
@@ -70,7 +81,6 @@ def tidy(
         log.warning("rendered pages again", extra={"pages": len(broken) - len(without)})
     if without:
         log.warning("pages lack their picture", extra={"pages": len(without)})
-    reach("recovery-tidied")
 
 
 def _take_up_claim(folder: Path, engine: Engine, waiting: dict[str, Item], taken: TakenUp) -> None:
@@ -86,13 +96,18 @@ def _take_up_claim(folder: Path, engine: Engine, waiting: dict[str, Item], taken
         return
     path = known if known in files else files[0]
     if item is None:
-        status = path.stat(follow_symlinks=False)
-        name = display_name(Path(path.name))
-        size, mtime_ns = status.st_size, status.st_mtime_ns
-        taken.claimed.append(Found(INBOX, name, path, size, mtime_ns, folder.name))
+        taken.claimed.append(unrecorded(path))
         return
     here = replace(item, found=replace(item.found, path=path))
     if folder.name in waiting:
         waiting[folder.name] = here
     elif finished_file(engine, item.id):
         taken.finished.append(here)
+
+
+def unrecorded(path: Path) -> Found:
+    """A film in the folder of its claim that the database does not know yet. Raises OSError."""
+    status = path.stat(follow_symlinks=False)
+    name = display_name(Path(path.name))
+    size, mtime_ns = status.st_size, status.st_mtime_ns
+    return Found(INBOX, name, path, size, mtime_ns, path.parent.name)

@@ -24,6 +24,7 @@ from sqlalchemy import Engine
 from worker import config as settings
 from worker.errors import FilmError
 from worker.filesystem import sha256_of, sync_folder
+from worker.store.mark import site_marks
 from worker.store.removals import (
     Day,
     StoredFilm,
@@ -188,10 +189,11 @@ def _kept(site: settings.Site, engine: Engine, before: datetime) -> Iterator[Kep
     """What the database knows and finished before a moment.
 
     What bears its name but is something else is left out. What is gone already counts with no
-    bytes, unless its folder is empty: then a share may be gone.
+    bytes, unless its folder is empty: then a share may be gone. Where several sites share the
+    database each sees its own films only, and no film is removed.
     """
     device = site.done.stat().st_dev
-    if _is_filled(site.done):
+    if _is_filled(site.done) and len(site_marks(engine)) < 2:
         for film in films_before(engine, before, _LOOKED_AT):
             path, claim = site.done / film.name, site.work / film.claim
             status = _status(path)

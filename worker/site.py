@@ -16,8 +16,9 @@ from worker.config import CONFIG_NAME, Config, Site, load_config
 from worker.errors import ConfigError, SiteBusy, UsageError
 from worker.filesystem import is_network, write_atomic
 from worker.folders import local_name
-from worker.marks import keep_marks
+from worker.marks import MARK, join_site, keep_marks
 from worker.store.database import open_database, require_current, upgrade
+from worker.store.office import only_backfill
 
 _LOCK = ".lock"
 _NO_LOCKS = (errno.ENOLCK, errno.EBADF, errno.ENOTSUP, errno.ENOSYS)
@@ -59,15 +60,43 @@ def init_site(folder: Path) -> tuple[Config, str | None]:
 def hold_site(config: Config) -> Iterator[Engine]:
     """Hold a site as its only worker and give its database, migrated.
 
+    On PostgreSQL only as its only backfill: beside workers that lease what they screen.
     Raises NotASite, or SiteBusy when another worker holds the site.
     """
+    if not config.database.is_file:
+        with share_site(config) as engine, only_backfill(engine):
+            join_site(config.site, engine, remembered_mark(config), datetime.now(UTC))
+            yield engine
+        return
     with alone(config):
-        if not config.database.is_file:
-            config.local_state.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         engine = open_database(config.database)
         try:
             upgrade(engine)
             keep_marks(config.site, engine, datetime.now(UTC))
+            yield engine
+        finally:
+            engine.dispose()
+
+
+def remembered_mark(config: Config) -> Path:
+    """Where this host remembers which site of a shared database its folders are."""
+    return config.local_state.with_name(config.local_state.name + MARK)
+
+
+@contextmanager
+def share_site(config: Config) -> Iterator[Engine]:
+    """Open a site on PostgreSQL as one of its workers and give its database, migrated.
+
+    What SQLite's lock on work/ does is done by locks of the database (`worker.cluster`).
+    Raises NotASite, or SiteBusy when a site that works alone takes films out of the inbox.
+    """
+    config.require_site()
+    _require_one_filesystem(config)
+    with _inbox_held(config.site.inbox, alone=False):
+        engine = open_database(config.database)
+        try:
+            upgrade(engine)
+            config.local_state.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             yield engine
         finally:
             engine.dispose()
@@ -94,12 +123,13 @@ def alone(config: Config) -> Iterator[None]:
 
 
 @contextmanager
-def _inbox_held(inbox: Path) -> Iterator[None]:
+def _inbox_held(inbox: Path, *, alone: bool = True) -> Iterator[None]:
     """Keep other sites from taking films out of this inbox, or out of a folder above or below.
 
-    The inbox is locked for this site alone, the folders above it together with others: so an inbox
-    inside another one is refused too. Folders above that may not be read are passed over, and so
-    are filesystems without locks (flock(2)): a claim by rename is exclusive there as well.
+    The inbox is locked for this worker alone, unless told otherwise, the folders above it together
+    with others: so an inbox inside another one is refused too. Folders above that may not be read
+    are passed over, and so are filesystems without locks (flock(2)): a claim by rename is exclusive
+    there as well.
     Raises SiteBusy.
     """
     with ExitStack() as locks:
@@ -108,7 +138,9 @@ def _inbox_held(inbox: Path) -> Iterator[None]:
             try:
                 descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
                 locks.callback(os.close, descriptor)
-                fcntl.flock(descriptor, (fcntl.LOCK_EX if own else fcntl.LOCK_SH) | fcntl.LOCK_NB)
+                fcntl.flock(
+                    descriptor, (fcntl.LOCK_EX if own and alone else fcntl.LOCK_SH) | fcntl.LOCK_NB
+                )
             except BlockingIOError as error:
                 raise SiteBusy(
                     f"another site takes its films out of {folder}"

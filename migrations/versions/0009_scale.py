@@ -4,7 +4,7 @@ import sqlalchemy as sa
 from alembic import op
 
 revision = "0009"
-down_revision = "0007"
+down_revision = "0008"
 branch_labels = None
 depends_on = None
 
@@ -99,7 +99,7 @@ def upgrade() -> None:
         sa.UniqueConstraint("source", "model_id", name=op.f("uq_archives_source_model_id")),
     )
     op.create_index(
-        "ix_files_waiting",
+        "ix_files_manifest",
         "files",
         ["source", "model_id", "state", "id"],
         sqlite_where=WAITS,

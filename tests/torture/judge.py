@@ -173,7 +173,8 @@ def _reports(root: Path, database: sqlite3.Connection) -> Iterator[str]:
         for name in wanted & there:
             if not (place / name).read_bytes().rstrip().endswith(end):
                 yield f"{folder}: {name} is cut short"
-    worklist = (root / "reports" / "index.html").read_text(encoding="utf-8")
+    pages = [root / "reports" / "index.html", *(root / "reports").glob("worklist-*.html")]
+    worklist = "".join(page.read_text(encoding="utf-8") for page in pages)
     for row in database.execute("SELECT file FROM files"):
         if row["file"].rpartition("/")[2] not in worklist:
             yield f"worklist: {row['file']} lacks"

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from worker.config import Config
 
 _RUNS_SHOWN = 5
+_FORGOTTEN_S = 7 * 86_400  # a worker that was silent for so long does not come back
 
 
 @click.command()
@@ -33,8 +34,25 @@ def status(config_file: Path | None) -> None:
     for line in _site(config):
         click.echo(line)
     with read_site(config) as engine:
+        if not config.database.is_file:
+            for line in _workers(engine, config.cluster.lease_s):
+                click.echo(line)
         for line in (*_backlog(engine), *_failures(engine), *_retention(engine), *_runs(engine)):
             click.echo(line)
+
+
+def _workers(engine: "Engine", lease_s: float) -> Iterator[str]:
+    """The workers of a database on a server, wherever they run, that have not ended."""
+    from worker.store.workers import workers
+
+    there = [e for e in workers(engine) if e.ended_at is None and e.silent_s < _FORGOTTEN_S]
+    for each in reversed(there):
+        words = f"sign of life {each.silent_s:.0f} s ago"
+        if each.silent_s > lease_s:
+            words = style.bad(f"silent for {each.silent_s:.0f} s, others take its films")
+        yield f"worker   {each.host}, process {each.pid}: {words}"
+    if not there:
+        yield f"worker   {style.wait('none is running')}"
 
 
 def _site(config: "Config") -> Iterator[str]:
@@ -42,12 +60,13 @@ def _site(config: "Config") -> Iterator[str]:
     from worker.intake.scan import survey
     from worker.site import holder
 
-    pid = holder(config)
     yield f"site     {config.root}"
-    yield f"worker   {f'process {pid}' if pid else style.wait('none is running')}"
-    found = health_of(config.local_state, time.monotonic(), strict=True)
-    if pid and found.pulse and found.pulse.pid == pid:
-        yield f"state    {found.words if found.healthy else style.bad(found.words)}"
+    if config.database.is_file:
+        pid = holder(config)
+        yield f"worker   {f'process {pid}' if pid else style.wait('none is running')}"
+        found = health_of(config.local_state, time.monotonic(), strict=True)
+        if pid and found.pulse and found.pulse.pid == pid:
+            yield f"state    {found.words if found.healthy else style.bad(found.words)}"
     there = survey(config.site.inbox)
     left = ", ".join(f"{count} of kind {kind}" for kind, count in sorted(there.left_alone.items()))
     unreadable = f"; {there.unreadable} entries cannot be read" if there.unreadable else ""

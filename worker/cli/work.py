@@ -19,12 +19,13 @@ if TYPE_CHECKING:
 
     from worker.config import Config
     from worker.intake.archive import Archive
+    from worker.intake.inbox import Look
     from worker.report.eyes import Reports
     from worker.screening import Screener
     from worker.store.archives import Listing
     from worker.store.outcomes import Outcome
 
-_SAME_AGAIN = "nothing is lost: the same command goes on where this one stopped"
+SAME_AGAIN = "nothing is lost: the same command goes on where this one stopped"
 
 log = logging.getLogger(__name__)
 
@@ -42,7 +43,9 @@ def _run(
     from worker.report.site import RESULT_PAGES, write_worklist
     from worker.store.work import begin_recovery, begin_run, end_run, register_model
 
-    record = CrashRecord(str(config.local_state))
+    # On PostgreSQL workers that watch have their own beside (`worker.cluster.seat`)
+    name = config.local_state if config.database.is_file else f"{config.local_state}-backfill"
+    record = CrashRecord(str(name))
     died = begin_recovery(engine, crashed=record.found() is not None)
     if died:
         how = record.found() or "killed, or the power failed"
@@ -76,21 +79,23 @@ def _run(
 
 
 @contextmanager
-def _sending(engine: "Engine", config: "Config") -> Iterator[None]:
+def sending(
+    engine: "Engine", config: "Config", is_ours: Callable[[], bool] = lambda: True
+) -> Iterator[None]:
     """Answers are sent beside what is done within, if this site has a node for them."""
     if not config.dicom.send_to:
         yield
         return
     from worker.interop.send import start_sender
 
-    stop = start_sender(config, engine)
+    stop = start_sender(config, engine, is_ours)
     try:
         yield
     finally:
         stop()
 
 
-def _screener(config: "Config", engine: "Engine") -> "Screener":
+def screener_of(config: "Config", engine: "Engine") -> "Screener":
     """The site's screener; says so first when it is about to make another key of patients."""
     from worker.identity import KEY_LOST, is_key_there
     from worker.screening import Screener
@@ -102,7 +107,7 @@ def _screener(config: "Config", engine: "Engine") -> "Screener":
     return Screener(config, keep_patients=True)
 
 
-def _send_once(
+def send_once(
     engine: "Engine", config: "Config", stopped: Callable[[], bool] = lambda: False
 ) -> int:
     """Send what is due, if this site has a node for it; gives how many answers still wait."""
@@ -145,12 +150,17 @@ def watch(once: bool, config_file: Path | None) -> None:
     from worker.store.counts import counts_by_decision
 
     config = chosen_config(config_file)
+    if not config.database.is_file:
+        from worker.cli.members import watch_with_others
+
+        watch_with_others(config, once)
+        return
     with (
-        stoppable(lambda: _SAME_AGAIN),
+        stoppable(lambda: SAME_AGAIN),
         hold_site(config) as engine,
-        closing(_screener(config, engine)) as screener,
+        closing(screener_of(config, engine)) as screener,
         _run(engine, config, screener, "watch", "inbox") as (run_id, model_id),
-        bar("", _there(config, engine) if once else 0, "film") if once else nullcontext() as shown,
+        bar("", there(config, engine) if once else 0, "film") if once else nullcontext() as shown,
     ):
         check = require_this_site(config.site, engine)
         pulse = Heartbeat(pulse_file(config.local_state), run_id, note=lambda: screener.engine.note)
@@ -176,31 +186,42 @@ def watch(once: bool, config_file: Path | None) -> None:
             check=check,
             pulse=pulse if shown is None else Counted(pulse, shown),
         )
-        caught: list[int] = []
-
-        def stop(number: int, _frame: object) -> None:
-            caught.append(number)
-            daemon.stop()
-
-        for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, stop)
+        caught = stop_by_signals(daemon.stop)
         if not once:
-            with answering(engine, config, check), _sending(engine, config):
+            with answering(engine, config, check), sending(engine, config):
                 daemon.run()
             log.info("stopped; what is not finished waits in inbox/ and work/")
             return
         look = daemon.drain()
         answer_all(engine, config, check)
-        waiting = _send_once(engine, config, lambda: daemon.stopped)
+        waiting = send_once(engine, config, lambda: daemon.stopped)
         failed = counts_by_decision(engine, run_id)["failed"]
+    end_of_once(look, waiting, failed, stopped=daemon.stopped, by_hand=signal.SIGINT in caught)
+
+
+def stop_by_signals(stop: Callable[[], None]) -> list[int]:
+    """Have SIGTERM and SIGINT call `stop`; what is returned grows by those that came."""
+    caught: list[int] = []
+
+    def noted(number: int, _frame: object) -> None:
+        caught.append(number)
+        stop()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, noted)
+    return caught
+
+
+def end_of_once(look: "Look", waiting: int, failed: int, *, stopped: bool, by_hand: bool) -> None:
+    """Say what `watch --once` left, and exit as it says."""
     left = {"still incomplete": look.incomplete, "cannot be moved, check rights": look.untakable}
     for why, paths in left.items():
         for path in paths:
             click.echo(f"screen: left in the inbox, {why}: {str(path)!r}", err=True)
     _say_unsent(waiting)
-    if signal.SIGINT in caught:
-        raise Stopped(_SAME_AGAIN)
-    if daemon.stopped:
+    if by_hand:
+        raise Stopped(SAME_AGAIN)
+    if stopped:
         click.echo("screen: stopped before the inbox was empty: run it again", err=True)
         sys.exit(1)
     if failed:
@@ -209,7 +230,7 @@ def watch(once: bool, config_file: Path | None) -> None:
         sys.exit(3)
 
 
-def _there(config: "Config", engine: "Engine") -> int:
+def there(config: "Config", engine: "Engine") -> int:
     """How many files wait, in the inbox and in work/."""
     from worker.intake.scan import survey
     from worker.store.counts import waiting_files_count
@@ -327,12 +348,12 @@ def backfill(
     tally: Tally | None = None
 
     def stopped() -> str:
-        return f"{tally.files if tally else 0} files were finished, {_SAME_AGAIN}"
+        return f"{tally.files if tally else 0} files were finished, {SAME_AGAIN}"
 
     with (
         stoppable(stopped),
         hold_site(config) as engine,
-        closing(_screener(config, engine)) as screener,
+        closing(screener_of(config, engine)) as screener,
         _run(engine, config, screener, "backfill", ", ".join(_names(archives))) as (
             run_id,
             model_id,
@@ -374,7 +395,7 @@ def backfill(
         )
         settle_pages(config.site, engine)
         answer_all(engine, config, check)
-        waiting = _send_once(engine, config)
+        waiting = send_once(engine, config)
         failed = standing_failures(engine, [each.source for each in archives], model_id)
     click.echo(tally)
     click.echo(f"report: {config.site.reports / INDEX}")

@@ -22,13 +22,21 @@ _SHARE = 0.1  # of the time goes into answers while films wait to be screened
 
 
 @contextmanager
-def answering(engine: Engine, config: Config, check: Callable[[], None]) -> Iterator[None]:
-    """Answers are made beside what is done within, if this site, which we hold, wants any."""
+def answering(
+    engine: Engine,
+    config: Config,
+    check: Callable[[], None],
+    is_ours: Callable[[], bool] = lambda: True,
+) -> Iterator[None]:
+    """Answers are made beside what is done within, if this site, which we hold, wants any.
+
+    Where several workers hold it, `is_ours` says whether it is this one that makes them.
+    """
     if not config.dicom.results:
         yield
         return
     stop = threading.Event()
-    whole = (Answerer(engine, config, check), engine, config.dicom.answers, stop)
+    whole = (Answerer(engine, config, check), engine, config.dicom.answers, stop, is_ours)
     thread = threading.Thread(target=_answer, args=whole, name="answers", daemon=True)
     thread.start()
     try:
@@ -50,12 +58,20 @@ def answer_all(engine: Engine, config: Config, check: Callable[[], None]) -> Non
             _log(answerer.work_off())
 
 
-def _answer(answerer: Answerer, engine: Engine, answers: Path, stop: threading.Event) -> None:
+def _answer(
+    answerer: Answerer,
+    engine: Engine,
+    answers: Path,
+    stop: threading.Event,
+    is_ours: Callable[[], bool],
+) -> None:
     with _logged():
         remove_half_written(answers)
     with _logged(), closing(answerer):
         while not stop.wait(_LOOK_EVERY_S):
             with _logged():
+                if not is_ours():
+                    continue
                 _log(answerer.work_off(stop, _Rest(engine)))
 
 

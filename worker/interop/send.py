@@ -119,10 +119,13 @@ def try_to_send(config: Config, engine: Engine, stopped: Callable[[], bool]) -> 
         log.exception("sending failed")  # and is tried again: nothing was marked
 
 
-def start_sender(config: Config, engine: Engine) -> Callable[[], None]:
+def start_sender(
+    config: Config, engine: Engine, is_ours: Callable[[], bool] = lambda: True
+) -> Callable[[], None]:
     """Send answers in a thread from now on; gives what ends it, within a bound.
 
-    Without `[dicom] send_to` there is nothing to do. Raises ConfigError.
+    Where several workers hold the site, `is_ours` says whether it is this one that sends. Without
+    `[dicom] send_to` there is nothing to do. Raises ConfigError.
     """
     if not config.dicom.send_to:
         return lambda: None
@@ -131,7 +134,8 @@ def start_sender(config: Config, engine: Engine) -> Callable[[], None]:
 
     def work() -> None:
         while not ending.wait(_LOOK_S):
-            try_to_send(config, engine, ending.is_set)
+            if is_ours():
+                try_to_send(config, engine, ending.is_set)
 
     thread = threading.Thread(target=work, name="sender", daemon=True)
     thread.start()

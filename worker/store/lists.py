@@ -104,6 +104,12 @@ def lists(engine: Engine) -> list[List]:
         return [List(*row) for row in connection.execute(asked)]
 
 
+def changes_counted(engine: Engine) -> int:
+    """A number that grows with every result, whoever wrote it."""
+    with engine.connect() as connection:
+        return int(connection.scalar(select(func.sum(ResultList.changes))) or 0)
+
+
 def keep_written(engine: Engine, written: Sequence[Written]) -> None:
     """Remember what these pages hold now."""
     if written:

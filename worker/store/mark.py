@@ -1,18 +1,43 @@
 """Which site a database belongs to, and which of its pages survived for sure."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import datetime
 
-from sqlalchemy import Connection, Engine, select, update
+from sqlalchemy import Connection, Engine, func, select, text, update
 from sqlalchemy.orm import Session
 
 from worker.store.dialect import one_at_a_time
 from worker.store.tables import SiteMark
+
+_KIND = 0x5343_4D4B  # "SCMK": ours, among all advisory locks of the server
 
 
 def site_mark(engine: Engine) -> str | None:
     """The mark of the site, `None` before the first worker held it."""
     with Session(engine) as session:
         return session.scalar(select(SiteMark.mark))
+
+
+def site_marks(engine: Engine) -> list[str]:
+    """The marks of all sites of this database, the first one first."""
+    with Session(engine) as session:
+        return list(session.scalars(select(SiteMark.mark).order_by(SiteMark.made_at)))
+
+
+@contextmanager
+def marking(engine: Engine) -> Iterator[None]:
+    """Let no other worker of a database on a server mark a site meanwhile."""
+    with engine.begin() as connection:
+        connection.execute(text("SELECT pg_advisory_xact_lock(:kind, 0)"), {"kind": _KIND})
+        yield
+
+
+def add_site_mark(engine: Engine, mark: str, now: datetime) -> None:
+    """Add the mark of another site, whose reports are those of the first."""
+    with Session(engine) as session, session.begin():
+        safe = session.scalar(select(func.min(SiteMark.pages_safe))) or 0
+        session.add(SiteMark(mark=mark, made_at=now, pages_safe=safe))
 
 
 def keep_site_mark(engine: Engine, mark: str, now: datetime) -> str:

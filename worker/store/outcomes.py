@@ -13,6 +13,7 @@ from worker.failpoints import reach
 from worker.records import Decision, PreparedFilm, Record
 from worker.store.answers import Wanted, ask_within
 from worker.store.dialect import insert_into
+from worker.store.leases import still_held
 from worker.store.lists import blocks_of, blocks_of_reports, mark_blocks_due
 from worker.store.mark import mark_pages_unsafe
 from worker.store.tables import HAS_REPORT, Failure, File, Film, Screening
@@ -87,6 +88,14 @@ def screened_contents(
         }
 
 
+def answers_to(engine: Engine, contents: Iterable[str], model_id: int) -> list[int]:
+    """Screenings of these contents (SHA-256) by this model."""
+    asked = select(Screening.id).join(Film, Film.id == Screening.film_id)
+    asked = asked.where(Film.sha256.in_(list(contents)), Screening.model_id == model_id)
+    with engine.connect() as connection:
+        return list(connection.scalars(asked.where(Screening.report_removed_at.is_(None))))
+
+
 def finish(
     engine: Engine,
     outcomes: Sequence[Outcome],
@@ -95,15 +104,20 @@ def finish(
     model_id: int,
     now: datetime,
     answers: Wanted | None = None,
-) -> None:
+) -> list[Outcome]:
     """Write the outcomes of a batch, all or none, in as many statements whatever its size.
 
     In the same transaction `answers` in DICOM are asked for, of the films that have DICOM identity.
+    Returns what was written: all, but for films whose lease was lost (`worker.store.leases`). They
+    are answered by whoever has them now.
     """
     with engine.begin() as connection:
-        _Ending(connection, run_id, model_id, now, answers).write(outcomes)
+        ending = _Ending(connection, run_id, model_id, now, answers)
+        outcomes = ending.still_ours(outcomes)
+        ending.write(outcomes)
         reach("outcomes-written")
     reach("outcomes-committed")
+    return outcomes
 
 
 @dataclass(frozen=True)
@@ -126,6 +140,23 @@ class _Ending:
     model_id: int
     now: datetime
     wanted: Wanted | None
+
+    def still_ours(self, outcomes: Sequence[Outcome]) -> list[Outcome]:
+        """Outcomes without those of leases that were lost.
+
+        Nor a copy of a film whose answer goes with such a lease.
+        """
+        leased = [each.item for each in outcomes if each.item.token is not None]
+        lost = {item.id for item in leased}
+        if leased:
+            lost -= still_held(self.connection, leased)
+        if not lost:
+            return list(outcomes)
+        ours = [each for each in outcomes if each.item.id not in lost]
+        copies = {each.sha256 for each in ours if isinstance(each, Duplicate)}
+        answered = set(self._known(copies)[1])
+        answered |= {each.content for each in ours if isinstance(each, Screened)}
+        return [e for e in ours if not isinstance(e, Duplicate) or e.sha256 in answered]
 
     def write(self, outcomes: Sequence[Outcome]) -> None:
         """Films before screenings, screenings before the files that point at them."""

@@ -35,6 +35,12 @@ _NAMES = {
 }
 
 
+def _only(state: str) -> dict[str, Any]:
+    """Options of an index over the files in one state, which are few."""
+    where = text(f"state = '{state}'")
+    return {"sqlite_where": where, "postgresql_where": where}
+
+
 class UtcDateTime(TypeDecorator[datetime]):
     """A moment in UTC; aware in Python, without zone in the database."""
 
@@ -127,8 +133,25 @@ class Model(Base):
     registered_at: Mapped[datetime]
 
 
+class Worker(Base):
+    """A process that screens on PostgreSQL beside others; moments are the database's.
+
+    `heartbeat_at` is its last sign of life, `ended_at` set when it ended in order, or when the one
+    that took its place found it dead.
+    """
+
+    __tablename__ = "workers"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    host: Mapped[str]
+    pid: Mapped[int]
+    started_at: Mapped[datetime]
+    heartbeat_at: Mapped[datetime]
+    ended_at: Mapped[datetime | None]
+
+
 class Run(Base):
-    """One run of the worker: a `watch` or a `backfill`."""
+    """One run of the worker: a `watch` or a `backfill`; `worker_id` on PostgreSQL only."""
 
     __tablename__ = "runs"
     __table_args__ = (CheckConstraint("kind IN ('watch', 'backfill')", name="kind"),)
@@ -143,6 +166,7 @@ class Run(Base):
     started_at: Mapped[datetime]
     finished_at: Mapped[datetime | None]
     note: Mapped[str | None]
+    worker_id: Mapped[int | None]
 
 
 class Film(Base):
@@ -301,6 +325,9 @@ class File(Base):
 
     `decision`, `probability` and `reason` are those of its screening, which never changes, or of
     its failure: here each question has an index in the order of the files.
+
+    On PostgreSQL `site_mark` says in whose work/ a claimed file lies. While it is `attempted`,
+    `worker_id` has leased it until `lease_until` (`worker.store.leases`).
     """
 
     __tablename__ = "files"
@@ -318,11 +345,12 @@ class File(Base):
         *(Index(None, name, "finished_at") for name in ("state", "decision", "source")),
         *(Index(None, name, "id") for name in ("state", "decision", "reason", "source", "sha256")),
         Index(None, "run_id", "state", "id"),
-        Index(
-            "ix_files_waiting",
-            *("source", "model_id", "state", "id"),  # with the state SQLite need not read rows
-            sqlite_where=text("state = 'waiting'"),
-            postgresql_where=text("state = 'waiting'"),
+        Index("ix_files_waiting", "source", "site_mark", "recorded_at", "id", **_only("waiting")),
+        Index("ix_files_leased", "worker_id", **_only("attempted")),
+        Index(  # with the state SQLite need not read rows
+            "ix_files_manifest",
+            *("source", "model_id", "state", "id"),
+            **_only("waiting"),
         ),
     )
 
@@ -349,6 +377,10 @@ class File(Base):
     recorded_at: Mapped[datetime]
     finished_at: Mapped[datetime | None]
     film_removed_at: Mapped[datetime | None]
+    site_mark: Mapped[str | None] = mapped_column(String(32))
+    worker_id: Mapped[int | None]
+    lease_token: Mapped[int | None] = mapped_column(BigInteger)
+    lease_until: Mapped[datetime | None]
 
 
 class Failure(Base):

@@ -1,10 +1,11 @@
 """Files on their way: recorded when claimed or found, counted before each attempt."""
 
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 from sqlalchemy import (
     ColumnElement,
@@ -36,7 +37,10 @@ _ASKED_AT_ONCE = 200  # rows per question: statements have a limit of variables
 
 @dataclass(frozen=True)
 class Item:
-    """A recorded file: what was found, its row, and what it has been through."""
+    """A recorded file: what was found, its row, and what it has been through.
+
+    `token` is that of its lease (`worker.store.leases`), on PostgreSQL.
+    """
 
     id: int
     found: Found
@@ -44,6 +48,7 @@ class Item:
     worker_deaths: int = 0
     worker_crashes: int = 0
     refused: FilmError | None = None  # why its bytes could not be fetched from where they lie
+    token: int | None = None
 
 
 def register_model(engine: Engine, card: Card, preprocessing: str, now: datetime) -> int:
@@ -83,12 +88,18 @@ def begin_run(
     device: str,
     precision: str,
     now: datetime,
+    worker_id: int | None = None,
 ) -> int:
-    """Record the start of a run; runs that never ended are marked as interrupted."""
+    """Record the start of a run; runs that never ended are marked as interrupted.
+
+    Not so those of several workers, which have a `worker_id` (`worker.store.workers`).
+    """
     with Session(engine) as session, session.begin():
-        unfinished = update(Run).where(Run.finished_at.is_(None))
-        session.execute(unfinished.values(finished_at=now, note="interrupted"))
+        if worker_id is None:
+            unfinished = update(Run).where(Run.finished_at.is_(None), Run.worker_id.is_(None))
+            session.execute(unfinished.values(finished_at=now, note="interrupted"))
         run = Run(
+            worker_id=worker_id,
             kind=kind,
             source=source,
             model_id=model_id,
@@ -117,19 +128,27 @@ def release(engine: Engine, run_id: int) -> None:
 
 
 def record(
-    engine: Engine, found: Sequence[Found], run_id: int, model_id: int, now: datetime
+    engine: Engine,
+    found: Sequence[Found],
+    run_id: int,
+    model_id: int,
+    now: datetime,
+    *,
+    site_mark: str | None = None,
 ) -> list[Item]:
     """Record files in one transaction; return those that still have work to do, in order.
 
     A file of an archive that was recorded before keeps its row: this is how a backfill resumes.
     If it failed for a reason that may have passed (its rights, a limit), or an operator wants it
-    retried, it waits again.
+    retried, it waits again. `site_mark` says in whose work/ they lie, where several sites share
+    the database.
     """
     if not found:
         return []
     by_key = {_key(each): each for each in found}  # a file that was given twice is one file
     with engine.begin() as connection:
-        known = _insert_missing(connection, by_key, run_id, model_id, now)
+        shared = {"run_id": run_id, "model_id": model_id, "site_mark": site_mark}
+        known = _insert_missing(connection, by_key, shared, now)
         new = [each for key, each in by_key.items() if key not in known]
         known |= _known(connection, new, model_id)
         again = wait_again(connection, [row.id for row in known.values() if row.state == "failed"])
@@ -149,23 +168,24 @@ def record_within(
     Failures stay failures: see `worker.store.archives.try_again`. Where the last of the files is
     new, all are taken for new, and only looked up if they were not.
     """
+    shared: dict[str, object] = {"run_id": run_id, "model_id": model_id}
     by_key = {_key(each): each for each in found}
     again = len(found) - len(by_key)
     if not _known(connection, found[-1:], model_id):
-        rows = [_row(each, run_id, model_id, now) for each in by_key.values()]
+        rows = [_row(each, now) | shared for each in by_key.values()]
         if _insert(connection, rows) == len(rows):
             return again
-    known = _insert_missing(connection, by_key, run_id, model_id, now).values()
+    known = _insert_missing(connection, by_key, shared, now).values()
     before = [row for row in known if row.state in ENDED and row.run_id != run_id]
     return again + len(before)
 
 
 def _insert_missing(
-    connection: Connection, by_key: dict[_Key, Found], run_id: int, model_id: int, now: datetime
+    connection: Connection, by_key: dict[_Key, Found], shared: Mapping[str, Any], now: datetime
 ) -> dict[_Key, _KnownRow]:
-    """Insert the files that have no row yet; the rows of the others."""
-    known = _known(connection, list(by_key.values()), model_id)
-    rows = [_row(each, run_id, model_id, now) for key, each in by_key.items() if key not in known]
+    """Insert the files that have no row yet, with what all share; the rows of the others."""
+    known = _known(connection, list(by_key.values()), shared["model_id"])
+    rows = [_row(each, now) | shared for key, each in by_key.items() if key not in known]
     if rows:
         _insert(connection, rows)
     return {key: known[key] for key in by_key if key in known}
@@ -198,10 +218,8 @@ def wait_again(connection: Connection, failed: Sequence[int]) -> set[int]:
     return passed
 
 
-def _row(found: Found, run_id: int, model_id: int, now: datetime) -> dict[str, object]:
+def _row(found: Found, now: datetime) -> dict[str, object]:
     return {
-        "run_id": run_id,
-        "model_id": model_id,
         "source": found.source,
         "file": found.file,
         "path": found.place,
@@ -255,9 +273,14 @@ def begin_attempt(engine: Engine, items: Iterable[Item], run_id: int, model_id: 
 
 def add_strike(engine: Engine, item: Item) -> Item:
     """Count a death of the decoder against a film; return the item with the new count."""
-    counted = update(File).where(File.id == item.id).values(strikes=File.strikes + 1)
+    counted = update(File).where(File.id == item.id)
+    if item.token is not None:
+        counted = counted.where(File.lease_token == item.token)
+    counted = counted.values(strikes=File.strikes + 1).returning(File.strikes)
     with engine.begin() as connection:
-        strikes = connection.execute(counted.returning(File.strikes)).scalar_one()
+        strikes = connection.execute(counted).scalar()
+    if strikes is None:  # its lease was lost: whoever has it counts for itself
+        strikes = item.strikes + 1
     item = replace(item, strikes=strikes)
     reach("strike-counted")
     return item
@@ -267,8 +290,9 @@ def begin_recovery(engine: Engine, *, crashed: bool) -> int:
     """At start: files in hand when a worker died wait again and remember it; how many.
 
     `crashed` says that the worker died of itself. A kill or a power loss says nothing of the films.
+    Files that are leased are in the hands of other workers.
     """
-    died = update(File).where(File.state == "attempted")
+    died = update(File).where(File.state == "attempted", File.lease_token.is_(None))
     died = died.values(
         state="waiting",
         worker_deaths=File.worker_deaths + 1,
@@ -295,10 +319,21 @@ def claimed_file(engine: Engine, claim: str) -> Item | None:
         return None if row is None else item_of(row)
 
 
+def claimed_files(engine: Engine, claims: Sequence[str]) -> dict[str, tuple[Item, bool]]:
+    """Files that were claimed into these folders of work/, by folder, and whether they ended."""
+    found: dict[str, tuple[Item, bool]] = {}
+    with Session(engine) as session:
+        for some in pieces(claims, _ASKED_AT_ONCE):
+            for row in session.scalars(select(File).where(File.claim.in_(some))):
+                found[row.claim] = item_of(row), row.finished_at is not None
+    return found
+
+
 def item_of(row: File) -> Item:
     """What a row says of a file on its way."""
     found = found_at(row.source, row.file, row.path, row.size, row.mtime_ns, row.claim)
-    return Item(row.id, found, row.strikes, row.worker_deaths, row.worker_crashes)
+    counts = (row.strikes, row.worker_deaths, row.worker_crashes)
+    return Item(row.id, found, *counts, token=row.lease_token)
 
 
 @dataclass(frozen=True)
@@ -328,10 +363,18 @@ def finished_files(engine: Engine, ids: Sequence[int]) -> dict[int, Finished]:
     return finished
 
 
-def rename_finished(engine: Engine, file_id: int, final_name: str) -> None:
-    """Record that a finished file goes by another name, because somebody took the first."""
+def rename_finished(
+    engine: Engine, file_id: int, final_name: str, *, instead_of: str | None = None
+) -> None:
+    """Record that a finished file goes by another name, because somebody took the first.
+
+    Only if it goes by `instead_of`, if that is given: another worker may have been quicker.
+    """
+    renamed = update(File).where(File.id == file_id)
+    if instead_of is not None:
+        renamed = renamed.where(File.final_name == instead_of)
     with Session(engine) as session, session.begin():
-        session.execute(update(File).where(File.id == file_id).values(final_name=final_name))
+        session.execute(renamed.values(final_name=final_name))
 
 
 def _facts(row: File, failure: Failure) -> dict[str, object]:

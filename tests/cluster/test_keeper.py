@@ -1,0 +1,68 @@
+"""Leases are kept while the worker goes on, and given up for lost when they could not be."""
+
+import pytest
+
+from tests.cluster.conftest import films_of, leased_by
+from worker.cluster.keeper import Keeper
+from worker.errors import LeaseLost
+
+
+class Clock:
+    def __init__(self):
+        self.now_s = 1000.0
+
+    def __call__(self):
+        return self.now_s
+
+
+@pytest.fixture
+def clock():
+    return Clock()
+
+
+@pytest.fixture
+def keeper(server, new_holder, clock, noon):
+    holder = new_holder()
+    leased_by(server, holder, noon, 1)
+    return Keeper(server, holder, clock)
+
+
+def until(server):
+    [(moment,)] = films_of(server, "lease_until")
+    return moment
+
+
+def test_a_tick_prolongs_the_lease(server, keeper, clock):
+    before = until(server)
+    keeper.tick()
+    assert until(server) > before
+    clock.now_s += 59.0
+    keeper.require_lease()
+
+
+def test_a_worker_that_was_paused_beyond_its_lease_is_told(keeper, clock):
+    keeper.tick()
+    clock.now_s += 61.0
+    with pytest.raises(LeaseLost, match="not reached for 61 s"):
+        keeper.require_lease()
+    keeper.alive()
+    keeper.tick()
+    keeper.require_lease()
+
+
+def test_a_worker_that_hangs_keeps_nothing(server, keeper, clock):
+    before = until(server)
+    clock.now_s += 121.0
+    keeper.tick()
+    assert until(server) == before
+    keeper.alive()
+    keeper.tick()
+    assert until(server) > before
+
+
+def test_the_films_of_others_that_are_silent_are_taken_back(server, keeper, new_holder, noon):
+    late = "UPDATE files SET lease_until = lease_until - interval '1 hour', worker_id = 99"
+    with server.begin() as connection:
+        connection.exec_driver_sql(late)
+    keeper.tick()
+    assert films_of(server, "state", "worker_deaths") == [("waiting", 1)]

@@ -1,0 +1,1 @@
+"""Several workers on one PostgreSQL: each screens what it has leased, one takes films in."""
