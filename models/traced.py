@@ -1,6 +1,7 @@
 """Gradients as operations, so that a network whose heat map needs one can be exported."""
 
 import copy
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -35,11 +36,14 @@ def _traced(member: Classifier, films: Tensor) -> nn.Module:
 
     with torch.no_grad():
         last = member(films).last
-    in_parts = get_decompositions([torch.ops.aten.native_layer_norm])  # OpenVINO knows one output
+    table: dict[Any, Any] = {
+        **core_aten_decompositions(),
+        **get_decompositions([torch.ops.aten.native_layer_norm]),  # OpenVINO knows one output of it
+    }
     with sdpa_kernel(SDPBackend.MATH):  # the fused attention's backward is one opaque operation
         traced = make_fx(
             torch.func.grad(margin),
-            decomposition_table={**core_aten_decompositions(), **in_parts},
+            decomposition_table=table,
             tracing_mode="symbolic",  # any number of films
             _allow_non_fake_inputs=True,  # the weights
         )(last)
