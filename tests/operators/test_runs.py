@@ -257,13 +257,13 @@ def test_idle_time_is_no_speed(ran):
     config, engine = ran
     day, later = "'2026-02-01 08:00:00.000000'", "'2026-02-05 08:00:00.000000'"
     changed(engine, f"UPDATE runs SET started_at = {day}, finished_at = NULL WHERE id = 3")
-    changed(engine, f"UPDATE files SET recorded_at = {day} WHERE run_id = 3 AND id % 2 = 1")
-    changed(engine, f"UPDATE files SET recorded_at = {later} WHERE run_id = 3 AND id % 2 = 0")
-    changed(
-        engine,
-        "UPDATE files SET finished_at = datetime(recorded_at, '+10 seconds') || '.000000' "
-        "WHERE run_id = 3 AND finished_at IS NOT NULL",
-    )
+    for odd, began in ((1, day), (0, later)):
+        mine = f"WHERE run_id = 3 AND id % 2 = {odd}"
+        ended = began.replace("08:00:00", "08:00:10")
+        changed(engine, f"UPDATE files SET recorded_at = {began} {mine}")
+        changed(
+            engine, f"UPDATE files SET finished_at = {ended} {mine} AND finished_at IS NOT NULL"
+        )
     facts = run_facts(engine, 3)
     assert facts.busy_s == 20
     render_runs(config.site, engine, NOW, 3)

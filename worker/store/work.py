@@ -1,7 +1,7 @@
 """Files on their way: recorded when claimed or found, counted before each attempt."""
 
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
@@ -168,7 +168,7 @@ def record_within(
     Failures stay failures: see `worker.store.archives.try_again`. Where the last of the files is
     new, all are taken for new, and only looked up if they were not.
     """
-    shared: dict[str, object] = {"run_id": run_id, "model_id": model_id}
+    shared = {"run_id": run_id, "model_id": model_id}
     by_key = {_key(each): each for each in found}
     again = len(found) - len(by_key)
     if not _known(connection, found[-1:], model_id):
@@ -181,7 +181,7 @@ def record_within(
 
 
 def _insert_missing(
-    connection: Connection, by_key: dict[_Key, Found], shared: Mapping[str, Any], now: datetime
+    connection: Connection, by_key: dict[_Key, Found], shared: dict[str, Any], now: datetime
 ) -> dict[_Key, _KnownRow]:
     """Insert the files that have no row yet, with what all share; the rows of the others."""
     known = _known(connection, list(by_key.values()), shared["model_id"])
