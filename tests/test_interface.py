@@ -542,6 +542,7 @@ def test_these_are_the_commands():
             "backfill",
             "classify",
             "evaluate",
+            "export",
             "serve",
             "receive",
             "send",
