@@ -1,11 +1,11 @@
 """Gradients as operations, so that a network whose heat map needs one can be exported."""
 
 import copy
-from typing import cast
+from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch._decomp import core_aten_decompositions
+from torch._decomp import core_aten_decompositions, get_decompositions
 from torch.fx.experimental.proxy_tensor import make_fx
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
@@ -36,11 +36,27 @@ def _traced(member: Classifier, films: Tensor) -> nn.Module:
 
     with torch.no_grad():
         last = member(films).last
+    table: dict[Any, Any] = {
+        **core_aten_decompositions(),
+        **get_decompositions([torch.ops.aten.native_layer_norm]),  # OpenVINO knows one output of it
+    }
     with sdpa_kernel(SDPBackend.MATH):  # the fused attention's backward is one opaque operation
         traced = make_fx(
             torch.func.grad(margin),
-            decomposition_table={**core_aten_decompositions()},
+            decomposition_table=table,
             tracing_mode="symbolic",  # any number of films
             _allow_non_fake_inputs=True,  # the weights
         )(last)
-    return cast("nn.Module", traced)
+    return _OfContiguous(traced)
+
+
+class _OfContiguous(nn.Module):
+    """Traced operations, given numbers laid out as those that they were traced with."""
+
+    def __init__(self, traced: nn.Module) -> None:
+        super().__init__()
+        self._traced = traced
+
+    def forward(self, last: Tensor) -> Tensor:
+        gradient: Tensor = self._traced(last.contiguous())
+        return gradient
