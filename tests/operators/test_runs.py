@@ -166,6 +166,7 @@ def test_guard_scores_beyond_the_threshold_are_told_and_never_alike(ran):
     assert re.search(r"lie 2\d\.\d% of the guard scores; 0\.0% in the reference", page)
 
 
+@pytest.mark.databases("sqlite")
 def test_a_model_without_reference_has_nothing_to_compare_with(ran):
     config, engine = ran
     changed(engine, "UPDATE models SET card = json_remove(card, '$.reference')")
@@ -212,6 +213,7 @@ def test_answers_of_other_weights_or_in_other_words_stay_out_of_the_histogram(ra
     assert "TUBERCULOSIS" in page_of(config, 3)
 
 
+@pytest.mark.databases("sqlite")
 def test_a_run_of_which_nothing_came_yet_has_a_page(ran):
     config, engine = ran
     begin_run(
@@ -255,13 +257,13 @@ def test_idle_time_is_no_speed(ran):
     config, engine = ran
     day, later = "'2026-02-01 08:00:00.000000'", "'2026-02-05 08:00:00.000000'"
     changed(engine, f"UPDATE runs SET started_at = {day}, finished_at = NULL WHERE id = 3")
-    changed(engine, f"UPDATE files SET recorded_at = {day} WHERE run_id = 3 AND id % 2")
-    changed(engine, f"UPDATE files SET recorded_at = {later} WHERE run_id = 3 AND NOT id % 2")
-    changed(
-        engine,
-        "UPDATE files SET finished_at = datetime(recorded_at, '+10 seconds') || '.000000' "
-        "WHERE run_id = 3 AND finished_at IS NOT NULL",
-    )
+    for odd, began in ((1, day), (0, later)):
+        mine = f"WHERE run_id = 3 AND id % 2 = {odd}"
+        ended = began.replace("08:00:00", "08:00:10")
+        changed(engine, f"UPDATE files SET recorded_at = {began} {mine}")
+        changed(
+            engine, f"UPDATE files SET finished_at = {ended} {mine} AND finished_at IS NOT NULL"
+        )
     facts = run_facts(engine, 3)
     assert facts.busy_s == 20
     render_runs(config.site, engine, NOW, 3)

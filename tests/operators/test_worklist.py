@@ -179,6 +179,7 @@ def test_a_site_that_became_small_has_one_list_again(big, monkeypatch):
     assert "results/index.html" not in (config.site.reports / "index.html").read_text()
 
 
+@pytest.mark.databases("sqlite")
 def test_a_restored_database_finds_every_list_due(big, tmp_path):
     config, engine = big
     assert not any(each.due for each in lists(engine))
