@@ -360,6 +360,7 @@ def test_the_daemon_watches_until_it_is_told_to_stop(ward):
     assert names(done) == ["before.jpg", "later.jpg"]
 
 
+@pytest.mark.databases("sqlite")  # several on PostgreSQL: tests/cluster
 def test_a_site_has_one_worker(quick_site):
     with hold_site(quick_site):
         assert holder(quick_site) == os.getpid()
@@ -368,6 +369,7 @@ def test_a_site_has_one_worker(quick_site):
     assert holder(quick_site) is None
 
 
+@pytest.mark.databases("sqlite")  # several on PostgreSQL: tests/cluster
 def test_a_site_is_free_again_when_its_worker_was_killed(quick_site):
     code = (
         "import os, sys; from pathlib import Path; from worker.config import load_config\n"

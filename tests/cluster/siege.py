@@ -24,7 +24,7 @@ from tests.postgres import Server
 from tests.torture.sweep import fork
 
 WORKERS = 8
-FREEZES = 0.01  # of all steps of the protocol are where a worker is paused
+FREEZES = 0.03  # of all steps of the protocol are where a worker is paused
 _FAULTS = {"kill": 25, "pause": 15, "terminate": 25, "end": 6, "sever": 3, "restart": 1}
 _PAUSE_S = 0.4  # between two of them at the most: workers must come to work at all
 
