@@ -36,6 +36,7 @@ LAYERS = (
     ("worker.restore",),
     ("worker.remake", "worker.partitions", "worker.cluster"),
     ("worker.daemon", "worker.backfill", "worker.classify", "worker.evaluate", "worker.train"),
+    ("worker.on_ray",),
     ("worker.web", "worker.interop"),
     ("worker.doctor",),
     ("worker.cli",),
@@ -113,6 +114,7 @@ ALLOWED = {
     "tqdm": {"worker.cli"},
     "jinja2": {"worker.report"},
     "sklearn": {"worker.evaluate", "worker.train"},
+    "ray": {"worker.on_ray"},
     "pickle": set(),
     "fsspec": {"worker.intake"},
     "sqlite3": {"worker.store"},  # for its authorizer: `screen query --sql`

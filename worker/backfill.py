@@ -6,7 +6,7 @@ from itertools import islice
 
 from sqlalchemy import Engine
 
-from worker.aside import Aside
+from worker.aside import Aside, Committed
 from worker.decoding import Started
 from worker.folders import raise_it
 from worker.intake.archive import Archive
@@ -48,14 +48,12 @@ def backfill(
     StoreError when disk, store or database refuse; the same call again goes on where this one
     stopped.
     """
-    started: deque[Started] = deque()
 
     def finished(batch: Started, outcomes: list[Outcome]) -> None:
         if spool:
             spool.release(batch.items)
         advance(len(batch.items), outcomes)
 
-    aside = Aside(pipeline, finished)
     archives = list({each.source: each for each in archives}.values())
     lister = Lister(
         engine,
@@ -67,22 +65,35 @@ def backfill(
         on_resume=on_resume,
     )
     told = _Told(lister, advance, on_total)
+    with lister:
+        to_do: Iterator[Item] = islice(_to_do(engine, archives, model_id, lister, told), limit)
+        screen(pipeline, _batches(spool.ready(to_do) if spool else to_do, batch_size), finished)
+    told()
+
+
+def screen(pipeline: Pipeline, batches: Iterable[list[Item]], committed: Committed) -> None:
+    """Bring batches to their end, several under way; `committed` is told of each.
+
+    An empty batch asks that those under way be finished first. Raises OSError or StoreError when
+    disk or database refuse.
+    """
+    started: deque[Started] = deque()
+    aside = Aside(pipeline, committed)
     try:
-        with lister:
-            to_do: Iterator[Item] = islice(_to_do(engine, archives, model_id, lister, told), limit)
-            for items in _batches(spool.ready(to_do) if spool else to_do, batch_size):
-                if items[0].worker_deaths:  # quite alone, so that no other film is blamed
-                    _finish_all(started, aside)
-                started.append(pipeline.start(items))
-                if items[0].worker_deaths or len(started) == pipeline.batches_under_way:
-                    aside.finish(started.popleft())
-                    aside.finish_decoded()
-            _finish_all(started, aside)
+        for items in batches:
+            if not items or items[0].worker_deaths:  # quite alone, so that no other film is blamed
+                _finish_all(started, aside)
+            if not items:
+                continue
+            started.append(pipeline.start(items))
+            if items[0].worker_deaths or len(started) == pipeline.batches_under_way:
+                aside.finish(started.popleft())
+                aside.finish_decoded()
+        _finish_all(started, aside)
     finally:
         aside.abandon()
         for batch in started:
             pipeline.abandon(batch)
-    told()
 
 
 class _Told:

@@ -13,6 +13,7 @@ ScreenError                     exit 1
 ├── StaleFailure                exit 1  stale-failure
 ├── DecoderUnavailable          exit 1  decoder-unavailable
 ├── DeviceLost                  exit 1  device-lost
+├── ClusterLost                 exit 1  cluster-lost
 ├── StoreError                  exit 1  database
 │   ├── NetworkFilesystem       exit 2  network-filesystem
 │   └── LeaseLost               exit 1  lease-lost
@@ -116,6 +117,12 @@ class DeviceLost(ScreenError):
     """The CUDA device failed under the network; no film is to blame."""
 
     slug = "device-lost"
+
+
+class ClusterLost(ScreenError):
+    """The Ray cluster cannot be reached, has no place for us, or is not one of equals."""
+
+    slug = "cluster-lost"
 
 
 class StoreError(ScreenError):

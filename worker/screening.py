@@ -2,10 +2,11 @@
 
 import hashlib
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from functools import cached_property
 from pathlib import Path
+from typing import Protocol
 from weakref import ref
 
 from models.cards import Card
@@ -30,18 +31,35 @@ from worker.uids import model_identity
 log = logging.getLogger(__name__)
 
 
+class Decoders(Protocol):
+    """What decodes films for a screener, as `DecoderPool` does."""
+
+    def submit(self, path: Path) -> Future[PreparedFilm]:
+        """Queue one film."""
+
+    def close(self) -> None:
+        """Stop at once."""
+
+
 class Screener:
     """Decodes, predicts and decides. Close it to end its processes."""
 
     def __init__(
-        self, config: Config, model_name: str | None = None, *, keep_patients: bool = False
+        self,
+        config: Config,
+        model_name: str | None = None,
+        *,
+        keep_patients: bool = False,
+        new_decoders: Callable[[PrepareSettings, DecodeLimits, int], Decoders] = DecoderPool,
+        cores: int | None = None,
     ) -> None:
         """Load and verify a model: `model_name` as typed, else the configured one.
 
         A folder typed on the command line is relative to the working directory, a configured
         one to its file. `card` decides with the site's own threshold where one was set for this
         very model. `keep_patients` is for results that a site stores: who the patient is, is then
-        read and kept as `[dicom] identity` says, else never. Raises ModelError or ConfigError.
+        read and kept as `[dicom] identity` says, else never. `new_decoders` makes what decodes;
+        on a CPU the network takes `cores`, else all. Raises ModelError or ConfigError.
         """
         keep_freed_memory()
         model = load(
@@ -53,7 +71,7 @@ class Screener:
         dicom = config.dicom if keep_patients else Dicom()
         self._patients = Patients(dicom)
         constants = model.card.input
-        self._pool = DecoderPool(
+        self._pool = new_decoders(
             PrepareSettings(
                 size_px=constants.size_px,
                 stretch_low=constants.low_percentile,
@@ -66,7 +84,7 @@ class Screener:
             config.decode.process_count,
         )
         try:  # decoders and network are made ready at the same time
-            self.engine: Predicts = start_engine(model, config.model)
+            self.engine: Predicts = start_engine(model, config.model, cores=cores)
         except BaseException:
             self._pool.close()
             raise

@@ -1,7 +1,7 @@
 """What became of the files of a backfill, in one line."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from worker.records import Decision, Labels
@@ -43,6 +43,10 @@ class Tally:
                     self._counts["failed"] += 1
         if not outcomes:
             self._counts[_BEFORE] += files
+
+    def put(self, counts: Mapping[str, int], before: int) -> None:
+        """Take counts by decision, and how many files had been finished before, as they are."""
+        self._counts = Counter(counts) | Counter({_BEFORE: before})
 
     def short(self) -> str:
         """What there is, for the end of a bar."""

@@ -3,7 +3,7 @@
 import logging
 import signal
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager, nullcontext
 from datetime import UTC, datetime
 from pathlib import Path
@@ -17,6 +17,7 @@ from worker.errors import ScreenError
 if TYPE_CHECKING:
     from sqlalchemy import Engine
 
+    from worker.cli.tally import Tally
     from worker.config import Config
     from worker.intake.archive import Archive
     from worker.intake.inbox import Look
@@ -97,14 +98,20 @@ def sending(
 
 def screener_of(config: "Config", engine: "Engine") -> "Screener":
     """The site's screener; says so first when it is about to make another key of patients."""
-    from worker.identity import KEY_LOST, is_key_there
     from worker.screening import Screener
+
+    warn_of_lost_key(config, engine)
+    return Screener(config, keep_patients=True)
+
+
+def warn_of_lost_key(config: "Config", engine: "Engine") -> None:
+    """Say so when another key of patients is about to be made."""
+    from worker.identity import KEY_LOST, is_key_there
     from worker.store.previous import has_patients
 
     is_needed = config.dicom.identity != "off"
     if is_needed and not is_key_there(config.dicom.identity_key_file) and has_patients(engine):
         log.error(KEY_LOST)
-    return Screener(config, keep_patients=True)
 
 
 def send_once(
@@ -257,7 +264,7 @@ def _archives(config: "Config", given: tuple[Path | str, ...]) -> "list[Archive]
     return list(found.values())
 
 
-def _names(archives: "list[Archive]") -> list[str]:
+def names_of(archives: "Sequence[Archive]") -> list[str]:
     """The archives as they were named."""
     from worker.folders import display_name
     from worker.intake.archive import Folder
@@ -296,6 +303,20 @@ def _say_failed(count: int) -> None:
     show_default=True,
     help="Which films get page and picture: positive leaves out those that need no eyes.",
 )
+@click.option(
+    "--engine",
+    "where",
+    type=click.Choice(["local", "ray"]),
+    default="local",
+    show_default=True,
+    help="Screen on this machine, or on a Ray cluster; that needs PostgreSQL.",
+)
+@click.option(
+    "--address",
+    default="auto",
+    show_default=True,
+    help="The Ray cluster: HOST:PORT, auto for that of this machine, or local for one of its own.",
+)
 @config_option
 def backfill(
     paths: tuple[Path | str, ...],
@@ -303,6 +324,8 @@ def backfill(
     dry_run: bool,
     rescan: bool,
     report: "Reports",
+    where: str,
+    address: str,
     config_file: Path | None,
 ) -> None:
     """Screen the films of archives into the site's database and reports.
@@ -324,6 +347,7 @@ def backfill(
       screen backfill /archive --rescan
       screen backfill /archive --report positive
       screen backfill s3://films/2019
+      screen backfill /archive --engine ray --address head.example:6379
     """
     from worker.backfill import backfill as run_backfill
     from worker.cli.progress import bar, lengthen
@@ -332,7 +356,7 @@ def backfill(
     from worker.marks import require_this_site
     from worker.pipeline import Pipeline
     from worker.recovery import tidy
-    from worker.report.site import INDEX, settle_pages
+    from worker.report.site import settle_pages
     from worker.site import hold_site
     from worker.spool import Spool
     from worker.store.failures import standing_failures
@@ -345,6 +369,21 @@ def backfill(
         total = sum(1 for each in archives for _ in each.files(unlisted))
         click.echo(f"{total} files to look at; nothing was done")
         return
+    if where == "ray":
+        from worker.cli.on_ray import backfill_on_ray
+
+        ended = backfill_on_ray(
+            config,
+            archives,
+            unlisted,
+            _say_resumed,
+            address=address,
+            limit=limit,
+            rescan=rescan,
+            reports=report,
+        )
+        _end_of_backfill(config, *ended, unlisted)
+        return
     tally: Tally | None = None
 
     def stopped() -> str:
@@ -354,7 +393,7 @@ def backfill(
         stoppable(stopped),
         hold_site(config) as engine,
         closing(screener_of(config, engine)) as screener,
-        _run(engine, config, screener, "backfill", ", ".join(_names(archives))) as (
+        _run(engine, config, screener, "backfill", ", ".join(names_of(archives))) as (
             run_id,
             model_id,
         ),
@@ -397,6 +436,15 @@ def backfill(
         answer_all(engine, config, check)
         waiting = send_once(engine, config)
         failed = standing_failures(engine, [each.source for each in archives], model_id)
+    _end_of_backfill(config, tally, waiting, failed, unlisted)
+
+
+def _end_of_backfill(
+    config: "Config", tally: "Tally", waiting: int, failed: int, unlisted: Unlisted
+) -> None:
+    """Say what became of the files, and exit as it says."""
+    from worker.report.site import INDEX
+
     click.echo(tally)
     click.echo(f"report: {config.site.reports / INDEX}")
     _say_unsent(waiting)

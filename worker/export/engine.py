@@ -17,14 +17,16 @@ _SERVED = {"onnx": "ONNX Runtime", "openvino": "OpenVINO"}  # format, which is t
 _AT_ONCE = 1  # film in one pass: as fast here as several, and each answer is its film's alone
 
 
-def start_engine(model: LoadedModel | ExportedModel, wanted: Model) -> Predicts:
-    """Make a loaded model ready to predict as `[model]` says.
+def start_engine(
+    model: LoadedModel | ExportedModel, wanted: Model, *, cores: int | None = None
+) -> Predicts:
+    """Make a loaded model ready to predict as `[model]` says, on so many cores, else on all.
 
     Raises ConfigError where it cannot run there.
     """
     if isinstance(model, ExportedModel):
-        return ExportedEngine(model, wanted)
-    return Engine(model, wanted.device, wanted.precision, wanted.engine)
+        return ExportedEngine(model, wanted, cores=cores)
+    return Engine(model, wanted.device, wanted.precision, wanted.engine, cores=cores)
 
 
 class ExportedEngine:
@@ -33,10 +35,10 @@ class ExportedEngine:
     device = torch.device("cpu")
     at_once = _AT_ONCE
 
-    def __init__(self, model: ExportedModel, wanted: Model) -> None:
+    def __init__(self, model: ExportedModel, wanted: Model, *, cores: int | None = None) -> None:
         self.note: str | None = None
         self.precision: str = model.about.precision
-        self.threads = usable_cores()
+        self.threads = cores or usable_cores()
         self._name = _checked(model, wanted)
         try:
             form = FORMATS[model.about.format]

@@ -44,7 +44,8 @@ class Engine:
 
     When a CUDA device runs out of memory, fewer films go at once, down to one, and then the CPU
     takes over for good. `device` is where the network is now; `note` says what had to be done.
-    On a CPU several threads may predict at once. `runtime` may be OpenVINO, on a CPU.
+    On a CPU several threads may predict at once, as many as `cores`, else as there are. `runtime`
+    may be OpenVINO, on a CPU.
     """
 
     def __init__(
@@ -53,8 +54,10 @@ class Engine:
         device: str = "auto",
         precision: Precision = "auto",
         runtime: Runtime = "torch",
+        *,
+        cores: int | None = None,
     ) -> None:
-        self.card = model.card
+        self.card, self._cores = model.card, cores
         if runtime == "onnx":
             raise ConfigError(
                 "model.engine = 'onnx' runs exported files: write one with 'screen export "
@@ -100,7 +103,7 @@ class Engine:
     @property
     def threads(self) -> int:
         """Threads that may predict at once: one a core on a CPU, one for a GPU."""
-        return usable_cores() if self.device.type == "cpu" else 1
+        return (self._cores or usable_cores()) if self.device.type == "cpu" else 1
 
     @property
     def at_once(self) -> int | None:

@@ -1,0 +1,155 @@
+"""What a backfill on Ray is made of, without a cluster: its plan, its ground, its refusals."""
+
+from dataclasses import replace
+
+import pytest
+
+from worker.errors import ClusterLost, ConfigError, ShareGone, UsageError
+from worker.on_ray.attach import attached, require_address
+from worker.on_ray.backfill import require_cluster_site
+from worker.on_ray.node import Ground, Seen, said_by_node
+from worker.on_ray.plan import Place, plan
+
+
+def cpus(places):
+    return sum(place.cpus for place in places)
+
+
+@pytest.mark.parametrize("cores", [1, 2, 8, 12, 64])
+def test_screeners_and_decoders_share_the_cores_of_a_node_without_gpus(cores):
+    made = plan([{"CPU": cores}], use_gpus=True)
+    assert cpus(made.screeners) == cpus(made.decoders) == cores / 2
+    assert max(place.cores for place in made.screeners) <= 8
+
+
+def test_each_gpu_has_a_screener_and_all_other_cores_decode():
+    nodes = [{"CPU": 16.0, "GPU": 4.0}, {"CPU": 32.0}]
+    made = plan(nodes, use_gpus=True)
+    assert made.screeners == (Place(2.0, 1.0, 1),) * 4
+    assert cpus(made.decoders) == 16 - 4 * 2 + 32
+    assert made.films_each == 2 * 40 / 4
+
+
+def test_gpus_are_left_alone_where_the_model_is_to_run_on_the_cpu():
+    made = plan([{"CPU": 8.0, "GPU": 1.0}], use_gpus=False)
+    assert {place.gpus for place in made.screeners} == {0.0}
+
+
+def test_a_head_without_cores_has_no_actors():
+    made = plan([{"CPU": 0.0}, {}], use_gpus=True)
+    assert not made.screeners
+    assert not made.decoders
+
+
+@pytest.mark.parametrize("cores", [1.0, 2.0, 3.0])
+def test_a_gpu_node_of_few_cores_still_decodes(cores):
+    made = plan([{"CPU": cores, "GPU": 1.0}], use_gpus=True)
+    assert cpus(made.screeners) + cpus(made.decoders) <= cores
+    assert made.decoders
+
+
+@pytest.fixture
+def archive(tmp_path):
+    folder = tmp_path / "archive"
+    folder.mkdir()
+    (folder / "film.png").write_bytes(b"a film")
+    return Seen(folder, folder / "film.png", 6)
+
+
+@pytest.fixture
+def ground(site, archive):
+    return Ground.of(site, [archive])
+
+
+def test_a_node_that_has_all_reads_the_same_configuration(ground, site):
+    assert ground.config() == site
+
+
+def test_a_node_with_another_version_says_which(ground):
+    with pytest.raises(ClusterLost, match=r"it has Screen .*, the driver 0\.0"):
+        replace(ground, version="0.0").config()
+
+
+def test_a_node_with_another_configuration_says_so(ground, site):
+    (site.root / "config.toml").write_text("[batch]\nsize = 7\n")
+    with pytest.raises(ConfigError, match=r"another file than the driver's"):
+        ground.config()
+
+
+def test_what_a_node_lacks_is_said_with_its_name():
+    with pytest.raises(ShareGone, match=r"^node .+ \(.+\): no share$"), said_by_node():
+        raise ShareGone("no share")
+
+
+def test_a_node_without_the_site_says_so(ground, tmp_path):
+    with pytest.raises(ConfigError, match=r"must be at the same path"):
+        replace(ground, config_file=tmp_path / "nowhere.toml").config()
+
+
+def test_a_node_that_does_not_have_the_archive_mounted_says_so(ground, archive):
+    archive.film.unlink()
+    with pytest.raises(ShareGone, match=r"the archive must be at the same path"):
+        ground.config()
+
+
+def test_a_node_with_another_archive_at_this_path_says_so(ground, archive):
+    archive.film.write_bytes(b"another film")
+    with pytest.raises(ShareGone, match=r"is another folder here"):
+        ground.config()
+
+
+def test_an_archive_that_is_gone_later_is_no_lost_film(ground, archive):
+    check = ground.archives_here()
+    check()
+    archive.root.rename(archive.root.with_name("unmounted"))
+    with pytest.raises(ShareGone, match="mount it"):
+        check()
+
+
+def test_a_node_with_another_key_of_patients_says_so(site, archive, tmp_path):
+    dicom = site.dicom.model_copy(update={"identity": "pseudonym"})
+    config = site.model_copy(update={"dicom": dicom})
+    ground = Ground.of(config, [archive])
+    ground.require_key(config)
+    config.dicom.identity_key_file.write_text("ab" * 32)
+    with pytest.raises(ConfigError, match="another key than the driver's"):
+        ground.require_key(config)
+
+
+@pytest.mark.parametrize("address", ["ray://head:10001", "head", "head:x", ""])
+def test_what_is_no_address_of_a_cluster_is_refused(address):
+    with pytest.raises(UsageError, match="HOST:PORT"):
+        require_address(address)
+
+
+@pytest.mark.parametrize("address", ["auto", "local", "10.0.0.1:6379", "head.example:6379"])
+def test_addresses_of_clusters_pass(address):
+    require_address(address)
+
+
+def test_a_missing_ray_is_named_with_its_extra(monkeypatch):
+    monkeypatch.setattr("worker.on_ray.attach.find_spec", lambda _name: None)
+    with pytest.raises(UsageError, match=r"cxr-screen\[ray\]"):
+        require_address("auto")
+
+
+def test_a_cluster_that_is_not_there_is_said_so():
+    with (
+        pytest.raises(ClusterLost, match=r"no Ray cluster answers at 127\.0\.0\.1:1"),
+        attached("127.0.0.1:1"),
+    ):
+        pass
+
+
+def test_a_gpu_by_its_number_is_refused_on_a_cluster(site):
+    database = site.database.model_copy(update={"url": "postgresql://screen@server/screen"})
+    model = site.model.model_copy(update={"device": "cuda:1"})
+    with pytest.raises(ConfigError, match="cuda:1"):
+        require_cluster_site(site.model_copy(update={"database": database, "model": model}))
+
+
+def test_a_site_on_sqlite_is_refused_and_told_why(screen, site, sample_films):
+    ended = screen("backfill", sample_films, "--engine", "ray", "--address", "local", cwd=site.root)
+    assert ended.returncode == 2
+    assert "needs PostgreSQL" in ended.stderr
+    assert "a SQLite file serves one" in ended.stderr
