@@ -17,6 +17,7 @@ from worker.errors import ConfigError, ExportFailed, UsageError
 from worker.export import onnx as onnx_format
 from worker.export.engine import start_engine
 from worker.export.formats import FORMATS
+from worker.export.names import NAMES
 from worker.export.run import ExportRequest, export
 
 ONNX = FORMATS["onnx"]
@@ -298,3 +299,7 @@ def test_a_format_that_does_not_screen_here_is_said(copy):
     edit_card(copy, export=about)
     with pytest.raises(ConfigError, match="does not screen here"):
         start_engine(read_export(copy), Model(engine="onnx"))
+
+
+def test_the_command_line_knows_the_formats_by_name():
+    assert tuple(FORMATS) == NAMES

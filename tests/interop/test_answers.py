@@ -71,7 +71,7 @@ def answers(card, noon, tmp_path):
             files=("film.dcm",),
         )
         picture = encode_picture(display_levels(film.pixels, 512), 85)
-        origin = Origin(found.sha256, "ab" * 32, "1.0", None, False, ())
+        origin = Origin(found.sha256, "ab" * 32, "1.0", None, False, False, ())
         subject = subject_of(stored, origin, found)
         paths = {}
         for kind in ("sr", "sc"):

@@ -7,7 +7,7 @@ from contextlib import closing
 import pytest
 
 from worker import doctor
-from worker.cli.work import _screener
+from worker.cli.work import screener_of
 from worker.store.database import open_database
 
 
@@ -65,7 +65,7 @@ def test_a_key_that_is_lost_is_said_by_doctor_and_log(configured, found, monkeyp
     engine = open_database(config.database)
     monkeypatch.setattr("worker.screening.Screener", lambda *_, **__: None)
     assert "key of patients" not in found(config)
-    _screener(config, engine)
+    screener_of(config, engine)
     assert _graver(caplog) == []
     with closing(sqlite3.connect(config.database.file)) as database, database:
         database.execute(
@@ -75,7 +75,7 @@ def test_a_key_that_is_lost_is_said_by_doctor_and_log(configured, found, monkeyp
     finding = found(config)["key of patients"]
     assert not finding.ok
     assert "from its backup" in finding.mend
-    _screener(config, engine)
+    screener_of(config, engine)
     assert _graver(caplog) == [logging.ERROR]
     engine.dispose()
     config.dicom.identity_key_file.write_text("ab" * 32)

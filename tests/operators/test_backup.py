@@ -11,7 +11,7 @@ from sqlalchemy import text
 from worker.errors import CorruptFile, SiteBusy, StoreError
 from worker.restore import feed_again, restore, unknown_films
 from worker.site import hold_site
-from worker.store import backup, database
+from worker.store import backup, sqlite
 from worker.store.backup import back_up
 from worker.store.database import integrity_problems, open_database
 from worker.store.queries import results
@@ -80,7 +80,7 @@ def test_a_backup_of_many_steps_is_of_one_moment_although_others_write_between(
 
 @pytest.mark.parametrize("stopped_at", ["copying the database", "checking the database"])
 def test_a_backup_that_is_stopped_leaves_nothing(desk, tmp_path, monkeypatch, stopped_at):
-    monkeypatch.setattr(database, "_STEPS_TOLD", 1)
+    monkeypatch.setattr(sqlite, "_STEPS_TOLD", 1)
     desk.work()
 
     def tell(what, *_rest):

@@ -108,6 +108,7 @@ def test_a_parquet_file_is_not_open_to_the_world_and_leaves_nothing_beside_it(qu
     assert {path.name for path in desk.root.iterdir()} - before == {"out.parquet"}
 
 
+@pytest.mark.databases("sqlite")
 def test_an_answer_that_breaks_off_leaves_the_old_file(query, desk):
     (desk.root / "out.parquet").write_bytes(b"old")
     broken = "SELECT CASE file_id WHEN 3 THEN abs(-9223372036854775808) END AS x FROM results"
@@ -230,6 +231,7 @@ def test_nothing_but_one_question_is_answered(connection, desk, tree, sql):
     assert tree(desk.root) == before
 
 
+@pytest.mark.databases("sqlite")
 def test_the_file_itself_is_open_for_reading_only(connection):
     """Should the authorizer ever miss something."""
     connection.set_authorizer(None)
@@ -237,6 +239,7 @@ def test_the_file_itself_is_open_for_reading_only(connection):
         connection.execute("DELETE FROM files")
 
 
+@pytest.mark.databases("sqlite")
 @pytest.mark.parametrize(
     "sql",
     [
@@ -267,6 +270,7 @@ def test_the_worker_writes_while_an_answer_is_read(connection, shop):
     assert len(list(rows)) == 2
 
 
+@pytest.mark.databases("sqlite")
 def test_bytes_that_are_no_text_do_not_end_an_answer(connection):
     assert list(ask(connection, "SELECT CAST(x'ff41' AS TEXT)").rows) == [(r"\xffA",)]
 

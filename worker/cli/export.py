@@ -6,13 +6,13 @@ import click
 
 from worker.cli.completion import complete_model
 from worker.cli.options import EXISTING, stoppable
-from worker.export.formats import FORMATS
+from worker.export.names import NAMES
 
 
 @click.command()
 @click.argument("model", shell_complete=complete_model)
 @click.option(
-    "--format", "format_name", required=True, type=click.Choice(FORMATS), help="Which runtime."
+    "--format", "format_name", required=True, type=click.Choice(NAMES), help="Which runtime."
 )
 @click.option(
     "--out",
@@ -40,6 +40,7 @@ def export(model: str, format_name: str, out: Path, int8: bool, films: Path | No
     """
     from models.registry import find_model, load_model
     from worker.cli.progress import told
+    from worker.export.formats import FORMATS
     from worker.export.run import ExportRequest, said
     from worker.export.run import export as run_export
 
