@@ -345,6 +345,36 @@ def test_an_archive_with_a_folder_that_cannot_be_listed_is_walked_again(
     assert walks[:2] == [None, None]
 
 
+def test_a_folder_that_cannot_be_listed_is_not_forgotten_when_the_run_is_cut_off(
+    archivist, archive, monkeypatch
+):
+    """The next run went on behind it, called the list whole and ended well without its films."""
+    monkeypatch.setattr("worker.lister._ROWS", 1)
+    real, left = os.scandir, [3]
+
+    def refuses(folder):
+        if str(folder).endswith("2019"):
+            raise PermissionError(errno.EACCES, "no", str(folder))
+        return real(folder)
+
+    def stopped(*arguments, **named):
+        left[0] -= 1
+        if not left[0]:
+            raise Stopped
+        return record_listed(*arguments, **named)
+
+    unlisted = []
+    with monkeypatch.context() as disk:
+        disk.setattr("os.scandir", refuses)
+        disk.setattr("worker.lister.record_listed", stopped)
+        with pytest.raises(Stopped):
+            archivist.run(archive, on_error=unlisted.append)
+    assert len(unlisted) == 1
+    archivist.run(archive)
+    archivist.run(archive)
+    assert sum(archivist.states().values()) == 7
+
+
 def test_every_file_is_counted_once_however_often_it_was_listed(archivist, archive):
     totals = []
     archivist.run(archive, limit=2, on_total=totals.append)

@@ -120,13 +120,13 @@ class Lister:
         for found in _pieces(archive.files(note, known.listed_to)):
             if self._stop.is_set():
                 return
-            self._record(known, found)
+            self._record(known, found, gap=bool(errors))
         if errors:  # it goes on at the beginning, the next time
             begin_listing(self._engine, archive.source, self._model_id, _now())
         else:
             end_listing(self._engine, known.id, _now())
 
-    def _record(self, known: Listing, found: Sequence[Found]) -> None:
+    def _record(self, known: Listing, found: Sequence[Found], *, gap: bool) -> None:
         start = time.monotonic()
         self.passed += record_listed(
             self._engine,
@@ -135,6 +135,7 @@ class Lister:
             run_id=self._run_id,
             model_id=self._model_id,
             now=_now(),
+            gap=gap,
         )
         self.files += len(found)
         self._news.set()

@@ -61,16 +61,19 @@ def record_listed(
     run_id: int,
     model_id: int,
     now: datetime,
+    gap: bool = False,
 ) -> int:
     """Record the next files of a list, in its order; how many were finished before this run.
 
-    Files that were recorded before keep their rows.
+    Files that were recorded before keep their rows. With a `gap` something before them was left
+    out: the list does not get further, and goes on before the gap when it is cut off.
     """
     further = update(Archive).where(Archive.id == listing_id)
     values = {"listed_to": found[-1].place, "files": Archive.files + len(found)}
     with engine.begin() as connection:
         passed = record_within(connection, found, run_id, model_id, now)
-        connection.execute(further.values(values))
+        if not gap:
+            connection.execute(further.values(values))
     reach("files-recorded")
     return passed
 
