@@ -12,6 +12,7 @@ from tests.standin import prepared_film
 from worker.errors import CorruptFile
 from worker.intake.found import INBOX
 from worker.records import Decision, Record
+from worker.store.archives import waiting_after
 from worker.store.leases import (
     count_crash,
     give_back,
@@ -22,7 +23,7 @@ from worker.store.leases import (
     take_over,
 )
 from worker.store.outcomes import Duplicate, Failed, Screened, finish
-from worker.store.work import add_strike, register_model
+from worker.store.work import add_strike, end_run, register_model
 from worker.store.workers import (
     end_runs_of_the_dead,
     end_worker,
@@ -139,6 +140,27 @@ def test_what_is_given_back_is_blamed_on_nobody(server, holder, films):
     assert give_back(server, holder) == 6
     assert column(server, "worker_deaths") == [0] * 6
     assert column(server, "lease_token") == [None] * 6
+
+
+def test_what_a_run_lets_go_at_its_end_is_anybodys_without_a_token(server, holder, model_id, noon):
+    """A driver of actors ends while they hold films: a backfill on one host screens those next."""
+    feed(server, holder, noon, 2, "/archive", None)
+    held = lease(server, holder, "/archive", limit=2)
+    end_run(server, holder.run_id, noon)
+    assert column(server, "lease_token") == column(server, "lease_until") == [None] * 2
+    waiting = waiting_after(server, "/archive", model_id, 0, 9)
+    assert [item.token for item in waiting] == [None] * 2
+    assert end(server, holder, [screened(held[0])], noon) == []
+    assert end(server, holder, [screened(waiting[0])], noon)
+
+
+def test_a_file_that_waits_has_no_token_whatever_its_row_says(server, holder, model_id, noon):
+    feed(server, holder, noon, 1, "/archive", None)
+    lease(server, holder, "/archive", limit=1)
+    with server.begin() as connection:
+        connection.execute(text("UPDATE files SET state = 'waiting'"))
+    [item] = waiting_after(server, "/archive", model_id, 0, 9)
+    assert item.token is None
 
 
 def test_the_files_of_a_dead_worker_are_taken_over_at_once(server, holder, new_holder, films):
