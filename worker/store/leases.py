@@ -182,6 +182,21 @@ def take_over(engine: Engine, worker_id: int) -> int:
         return connection.execute(again).rowcount
 
 
+def adopt(engine: Engine, site_mark: str) -> int:
+    """Give a site the films of the inbox that a database of SQLite left behind; how many.
+
+    No other site shared that. What was in hand when its worker died remembers it; here no film of
+    the inbox is in hand without a lease.
+    """
+    unleased = (File.source == INBOX, File.lease_token.is_(None))
+    died = update(File).where(_ATTEMPTED, *unleased)
+    died = died.values(**_NOBODY, worker_deaths=File.worker_deaths + 1)
+    strays = update(File).where(_WAITING, File.source == INBOX, File.site_mark.is_(None))
+    with engine.begin() as connection:
+        connection.execute(died)
+        return connection.execute(strays.values(site_mark=site_mark)).rowcount
+
+
 def count_crash(engine: Engine, ids: Sequence[int]) -> None:
     """A worker died of itself with these files in hand, whoever has them now."""
     if ids:
