@@ -4,11 +4,17 @@ from dataclasses import replace
 
 import pytest
 
+from tests.cluster.conftest import feed, films_of
+from tests.cluster.field import SETTINGS
+from worker.config import load_config
 from worker.errors import ClusterLost, ConfigError, ShareGone, UsageError
 from worker.on_ray.attach import attached, require_address
 from worker.on_ray.backfill import require_cluster_site
 from worker.on_ray.node import Ground, Seen, said_by_node
 from worker.on_ray.plan import Place, plan
+from worker.on_ray.run import driving
+from worker.store.leases import lease
+from worker.store.work import begin_attempt
 
 
 def cpus(places):
@@ -153,3 +159,22 @@ def test_a_site_on_sqlite_is_refused_and_told_why(screen, site, sample_films):
     assert ended.returncode == 2
     assert "needs PostgreSQL" in ended.stderr
     assert "a SQLite file serves one" in ended.stderr
+
+
+@pytest.fixture
+def shared(site, server_url):
+    """A site on PostgreSQL."""
+    (site.root / "config.toml").write_text(SETTINGS.format(lease_s=60, url=server_url))
+    return load_config(site.root / "config.toml")
+
+
+def test_what_a_backfill_on_one_host_had_in_hand_when_it_died_is_given_to_actors(
+    shared, server, new_holder, noon
+):
+    holder = new_holder()
+    items = feed(server, holder, noon, 2, "/archive", None)
+    begin_attempt(server, items, holder.run_id, holder.model_id)
+    assert lease(server, holder, "/archive", limit=9) == []
+    with driving(shared, server):
+        assert films_of(server, "state", "worker_deaths") == [("waiting", 1)] * 2
+        assert len(lease(server, holder, "/archive", limit=9)) == 1  # quite alone

@@ -1,5 +1,6 @@
 """The run of a backfill on a cluster: recorded by its driver, which is a worker without films."""
 
+import logging
 import os
 import socket
 from collections.abc import Callable, Iterator
@@ -15,13 +16,15 @@ from worker.errors import ScreenError
 from worker.on_ray.screening import Facts
 from worker.report.site import write_worklist
 from worker.store.leases import Holder
-from worker.store.work import begin_run, end_run, register_model
+from worker.store.work import begin_recovery, begin_run, end_run, register_model
 from worker.store.workers import (
     end_runs_of_the_dead,
     end_worker,
     living_workers,
     register_worker,
 )
+
+log = logging.getLogger(__name__)
 
 
 @dataclass
@@ -66,8 +69,11 @@ class Driver:
 def driving(config: Config, engine: Engine) -> Iterator[Driver]:
     """Be the driver of a run. The worklist is written when it comes to its end.
 
-    An error of the program leaves the run open, as its death would.
+    To be called by the only backfill: what one on a single host had in hand when it died waits
+    again. An error of the program leaves the run open, as its death would.
     """
+    if died := begin_recovery(engine, crashed=False):
+        log.warning("a backfill before died, its films are tried again", extra={"count": died})
     driver = Driver(config, engine, register_worker(engine, socket.gethostname(), os.getpid()))
     with driver.stack:
         try:
