@@ -6,14 +6,19 @@ import pytest
 
 from tests.cluster.conftest import feed, films_of
 from tests.cluster.field import SETTINGS
+from worker.cli.on_ray import backfill_on_ray
 from worker.config import load_config
-from worker.errors import ClusterLost, ConfigError, ShareGone, UsageError
+from worker.errors import ClusterLost, ConfigError, ShareGone, SiteBusy, UsageError
+from worker.folders import raise_it
+from worker.intake.archive import Folder
 from worker.on_ray.attach import attached, require_address
 from worker.on_ray.backfill import require_cluster_site
 from worker.on_ray.node import Ground, Seen, said_by_node
 from worker.on_ray.plan import Place, plan
 from worker.on_ray.run import driving
 from worker.store.leases import lease
+from worker.store.mark import site_marks
+from worker.store.office import only_backfill
 from worker.store.work import begin_attempt
 
 
@@ -178,3 +183,19 @@ def test_what_a_backfill_on_one_host_had_in_hand_when_it_died_is_given_to_actors
     with driving(shared, server):
         assert films_of(server, "state", "worker_deaths") == [("waiting", 1)] * 2
         assert len(lease(server, holder, "/archive", limit=9)) == 1  # quite alone
+
+
+def backfill_nowhere(config, archive):
+    nowhere = {"address": "127.0.0.1:1", "limit": None, "rescan": False, "reports": "all"}
+    backfill_on_ray(config, [Folder(archive.root)], raise_it, lambda _listing: None, **nowhere)
+
+
+def test_a_cluster_is_not_given_work_while_another_backfill_runs(shared, server, archive):
+    with only_backfill(server), pytest.raises(SiteBusy, match="another backfill"):
+        backfill_nowhere(shared, archive)
+
+
+def test_a_site_that_clusters_alone_screen_for_is_marked(shared, server, archive):
+    with pytest.raises(ClusterLost):
+        backfill_nowhere(shared, archive)
+    assert len(site_marks(server)) == 1
