@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from sqlalchemy import text
+from sqlalchemy import event, text
 
 from tests.cluster.conftest import MARK, feed
 from tests.standin import prepared_film
@@ -279,9 +279,19 @@ def test_a_worker_lives_by_its_heartbeat(server, holder, new_holder):
 def test_runs_of_dead_workers_are_interrupted_and_those_of_living_ones_go_on(
     server, holder, new_holder, noon
 ):
-    new_holder()
-    end_runs_of_the_dead(server, [holder.worker_id], noon)
+    end_worker(server, new_holder().worker_id)
+    end_runs_of_the_dead(server, 60, noon)
     assert column(server, "note", "runs") == [None, "interrupted"]
+
+
+def test_a_run_that_begins_while_those_of_the_dead_are_ended_goes_on(server, new_holder, noon):
+    def begin_another(_connection, _cursor, statement, *_):
+        if statement.startswith("UPDATE runs"):
+            new_holder()
+
+    event.listen(server, "before_cursor_execute", begin_another)
+    end_runs_of_the_dead(server, 60, noon)
+    assert column(server, "note", "runs") == [None]
 
 
 def test_a_worker_is_told_of_others_that_decide_otherwise(
@@ -292,3 +302,11 @@ def test_a_worker_is_told_of_others_that_decide_otherwise(
     living = living_workers(server, 60)
     assert other_models(server, holder.model_id, living) == ["tiny 9"]
     assert other_models(server, holder.model_id, living[:1]) == []
+
+
+def test_a_backfill_by_another_model_keeps_no_worker_from_watching(
+    server, holder, new_holder, noon, new_card
+):
+    other = register_model(server, new_card(version="9"), "prepare-2", noon)
+    new_holder(model=other, kind="backfill")
+    assert other_models(server, holder.model_id, living_workers(server, 60)) == []

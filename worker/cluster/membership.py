@@ -99,9 +99,8 @@ def _begin(config: Config, engine: Engine, screener: "Screener", worker_id: int)
         now=now,
         worker_id=worker_id,
     )
-    living = living_workers(engine, config.cluster.lease_s)
-    end_runs_of_the_dead(engine, living, now)
-    others = other_models(engine, model_id, living)
+    end_runs_of_the_dead(engine, config.cluster.lease_s, now)
+    others = other_models(engine, model_id, living_workers(engine, config.cluster.lease_s))
     if others:
         end_run(engine, run_id, now)
         end_worker(engine, worker_id)

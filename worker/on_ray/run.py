@@ -20,7 +20,6 @@ from worker.store.work import begin_recovery, begin_run, end_run, register_model
 from worker.store.workers import (
     end_runs_of_the_dead,
     end_worker,
-    living_workers,
     register_worker,
 )
 
@@ -55,7 +54,7 @@ class Driver:
         lease_s = self.config.cluster.lease_s
         holder = Holder(self.worker_id, self.run_id, model_id, lease_s)
         self.alive = self.stack.enter_context(Keeper(self.engine, holder)).alive
-        end_runs_of_the_dead(self.engine, living_workers(self.engine, lease_s), now)
+        end_runs_of_the_dead(self.engine, lease_s, now)
         return self.run_id, model_id
 
     def end(self) -> None:
