@@ -3,6 +3,7 @@
 from dataclasses import replace
 
 import pytest
+from sqlalchemy import text
 
 from tests.cluster.conftest import feed, films_of
 from tests.cluster.field import SETTINGS
@@ -199,3 +200,25 @@ def test_a_site_that_clusters_alone_screen_for_is_marked(shared, server, archive
     with pytest.raises(ClusterLost):
         backfill_nowhere(shared, archive)
     assert len(site_marks(server)) == 1
+
+
+def execute(server, statement):
+    with server.begin() as connection:
+        connection.execute(text(statement))
+
+
+@pytest.mark.slow
+def test_a_backfill_on_one_host_after_a_cluster_leaves_no_film_out_in_silence(
+    site, server, server_url, screen, sample_films
+):
+    """Films in the hands of actors: of living ones it says so, those of dead ones it screens."""
+    (site.root / "config.toml").write_text(SETTINGS.format(lease_s=1, url=server_url))
+    screen("backfill", sample_films, "--limit", "1", cwd=site.root)
+    leased = "state = 'attempted', lease_token = 7, lease_until = now() + interval '1 day'"
+    execute(server, f"UPDATE files SET {leased} WHERE id = (SELECT max(id) FROM files)")
+    ended = screen("backfill", sample_films, "--limit", "1", cwd=site.root)
+    assert ended.returncode == 3
+    assert "1 files were in the hands of a cluster" in ended.stderr
+    execute(server, "UPDATE files SET lease_until = now() - interval '1 day'")
+    assert screen("backfill", sample_films, "--limit", "1", cwd=site.root).returncode == 0
+    assert ("attempted",) not in films_of(server, "state")

@@ -174,6 +174,14 @@ def take_back(engine: Engine) -> int:
         return connection.execute(again).rowcount
 
 
+def leased_of(engine: Engine, sources: Sequence[str], model_id: int) -> int:
+    """How many files of some archives are in the hands of workers, for this model."""
+    asked = select(func.count()).where(_ATTEMPTED, File.lease_token.is_not(None))
+    asked = asked.where(File.source.in_(sources), File.model_id == model_id)
+    with engine.connect() as connection:
+        return connection.scalar(asked) or 0
+
+
 def take_over(engine: Engine, worker_id: int) -> int:
     """Let the files of a worker that is known to be dead wait again, as `take_back` does."""
     his = update(File).where(_ATTEMPTED, File.worker_id == worker_id)
