@@ -38,11 +38,11 @@ def model_id(server, card, noon):
 
 @pytest.fixture
 def new_holder(server, model_id, noon):
-    def make(lease_s=60.0, model=None):
+    def make(lease_s=60.0, model=None, kind="watch"):
         worker = register_worker(server, "host", 7)
         run = begin_run(
             server,
-            kind="watch",
+            kind=kind,
             source="inbox",
             model_id=model or model_id,
             device="cpu",

@@ -1,10 +1,12 @@
 """Leases are kept while the worker goes on, and given up for lost when they could not be."""
 
 import pytest
+from sqlalchemy import text
 
-from tests.cluster.conftest import films_of, leased_by
-from worker.cluster.keeper import Keeper
+from tests.cluster.conftest import feed, films_of, leased_by
+from worker.cluster.keeper import Keeper, await_the_dead
 from worker.errors import LeaseLost
+from worker.store.leases import lease
 
 
 class Clock:
@@ -66,3 +68,32 @@ def test_the_films_of_others_that_are_silent_are_taken_back(server, keeper, new_
         connection.exec_driver_sql(late)
     keeper.tick()
     assert films_of(server, "state", "worker_deaths") == [("waiting", 1)]
+
+
+@pytest.fixture
+def of_archive(server, new_holder, noon):
+    """Two films of an archive in the hands of a worker; gives its model."""
+    holder = new_holder()
+    feed(server, holder, noon, 2, "/archive", None)
+    lease(server, holder, "/archive", limit=2)
+    return holder.model_id
+
+
+def test_what_dead_workers_hold_of_an_archive_waits_again_when_their_leases_end(server, of_archive):
+    def pause(_seconds):
+        with server.begin() as connection:
+            connection.execute(text("UPDATE files SET lease_until = now() - interval '1 day'"))
+
+    assert await_the_dead(server, ["/archive"], of_archive, 60, pause) == 0
+    assert films_of(server, "state", "worker_deaths") == [("waiting", 1)] * 2
+
+
+def test_what_living_workers_hold_stays_theirs_and_is_said(server, of_archive):
+    pauses = []
+    assert await_the_dead(server, ["/archive"], of_archive, 3, pauses.append) == 2
+    assert sum(pauses) >= 3
+    assert films_of(server, "state") == [("attempted",)] * 2
+
+
+def test_nobody_waits_for_films_of_other_archives(server, of_archive):
+    assert await_the_dead(server, ["/other"], of_archive, 60, pytest.fail) == 0

@@ -5,13 +5,14 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from sqlalchemy import text
+from sqlalchemy import event, text
 
 from tests.cluster.conftest import MARK, feed
 from tests.standin import prepared_film
 from worker.errors import CorruptFile
 from worker.intake.found import INBOX
 from worker.records import Decision, Record
+from worker.store.archives import waiting_after
 from worker.store.leases import (
     count_crash,
     give_back,
@@ -22,7 +23,7 @@ from worker.store.leases import (
     take_over,
 )
 from worker.store.outcomes import Duplicate, Failed, Screened, finish
-from worker.store.work import add_strike, register_model
+from worker.store.work import add_strike, end_run, register_model
 from worker.store.workers import (
     end_runs_of_the_dead,
     end_worker,
@@ -141,6 +142,27 @@ def test_what_is_given_back_is_blamed_on_nobody(server, holder, films):
     assert column(server, "lease_token") == [None] * 6
 
 
+def test_what_a_run_lets_go_at_its_end_is_anybodys_without_a_token(server, holder, model_id, noon):
+    """A driver of actors ends while they hold films: a backfill on one host screens those next."""
+    feed(server, holder, noon, 2, "/archive", None)
+    held = lease(server, holder, "/archive", limit=2)
+    end_run(server, holder.run_id, noon)
+    assert column(server, "lease_token") == column(server, "lease_until") == [None] * 2
+    waiting = waiting_after(server, "/archive", model_id, 0, 9)
+    assert [item.token for item in waiting] == [None] * 2
+    assert end(server, holder, [screened(held[0])], noon) == []
+    assert end(server, holder, [screened(waiting[0])], noon)
+
+
+def test_a_file_that_waits_has_no_token_whatever_its_row_says(server, holder, model_id, noon):
+    feed(server, holder, noon, 1, "/archive", None)
+    lease(server, holder, "/archive", limit=1)
+    with server.begin() as connection:
+        connection.execute(text("UPDATE files SET state = 'waiting'"))
+    [item] = waiting_after(server, "/archive", model_id, 0, 9)
+    assert item.token is None
+
+
 def test_the_files_of_a_dead_worker_are_taken_over_at_once(server, holder, new_holder, films):
     take(server, holder, limit=3)
     take(server, new_holder(), limit=1)
@@ -257,9 +279,19 @@ def test_a_worker_lives_by_its_heartbeat(server, holder, new_holder):
 def test_runs_of_dead_workers_are_interrupted_and_those_of_living_ones_go_on(
     server, holder, new_holder, noon
 ):
-    new_holder()
-    end_runs_of_the_dead(server, [holder.worker_id], noon)
+    end_worker(server, new_holder().worker_id)
+    end_runs_of_the_dead(server, 60, noon)
     assert column(server, "note", "runs") == [None, "interrupted"]
+
+
+def test_a_run_that_begins_while_those_of_the_dead_are_ended_goes_on(server, new_holder, noon):
+    def begin_another(_connection, _cursor, statement, *_):
+        if statement.startswith("UPDATE runs"):
+            new_holder()
+
+    event.listen(server, "before_cursor_execute", begin_another)
+    end_runs_of_the_dead(server, 60, noon)
+    assert column(server, "note", "runs") == [None]
 
 
 def test_a_worker_is_told_of_others_that_decide_otherwise(
@@ -270,3 +302,11 @@ def test_a_worker_is_told_of_others_that_decide_otherwise(
     living = living_workers(server, 60)
     assert other_models(server, holder.model_id, living) == ["tiny 9"]
     assert other_models(server, holder.model_id, living[:1]) == []
+
+
+def test_a_backfill_by_another_model_keeps_no_worker_from_watching(
+    server, holder, new_holder, noon, new_card
+):
+    other = register_model(server, new_card(version="9"), "prepare-2", noon)
+    new_holder(model=other, kind="backfill")
+    assert other_models(server, holder.model_id, living_workers(server, 60)) == []

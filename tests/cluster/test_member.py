@@ -112,6 +112,23 @@ def test_only_one_takes_films_in_and_the_other_screens_what_it_recorded(config, 
     assert not two.has_office()
 
 
+def test_films_that_came_from_sqlite_with_nobodys_mark_are_screened(
+    config, new_member, server, armed
+):
+    """As `screen db copy` leaves them: one waits, the other was in hand when its worker died."""
+    drop(config, "a.jpg", "b.jpg")
+    first = new_member()
+    armed("files-recorded", first.stop)
+    while len(films_of(server, "id")) < 2:
+        first.turn()
+    execute(server, "UPDATE files SET site_mark = NULL")
+    execute(server, "UPDATE files SET state = 'attempted' WHERE file = 'b.jpg'")
+    new_member().drain()
+    assert done(config) == ["a.jpg", "b.jpg"]
+    rows = films_of(server, "file", "state", "worker_deaths")
+    assert sorted(rows) == [("a.jpg", "screened", 0), ("b.jpg", "screened", 1)]
+
+
 def test_a_film_whose_lease_is_lost_before_its_result_is_written_is_left_to_others(
     config, new_member, server, armed
 ):

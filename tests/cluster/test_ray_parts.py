@@ -3,12 +3,24 @@
 from dataclasses import replace
 
 import pytest
+from sqlalchemy import text
 
-from worker.errors import ClusterLost, ConfigError, ShareGone, UsageError
+from tests.cluster.conftest import feed, films_of
+from tests.cluster.field import SETTINGS
+from worker.cli.on_ray import backfill_on_ray
+from worker.config import load_config
+from worker.errors import ClusterLost, ConfigError, ShareGone, SiteBusy, UsageError
+from worker.folders import raise_it
+from worker.intake.archive import Folder
 from worker.on_ray.attach import attached, require_address
 from worker.on_ray.backfill import require_cluster_site
 from worker.on_ray.node import Ground, Seen, said_by_node
 from worker.on_ray.plan import Place, plan
+from worker.on_ray.run import driving
+from worker.store.leases import lease
+from worker.store.mark import site_marks
+from worker.store.office import only_backfill
+from worker.store.work import begin_attempt
 
 
 def cpus(places):
@@ -153,3 +165,60 @@ def test_a_site_on_sqlite_is_refused_and_told_why(screen, site, sample_films):
     assert ended.returncode == 2
     assert "needs PostgreSQL" in ended.stderr
     assert "a SQLite file serves one" in ended.stderr
+
+
+@pytest.fixture
+def shared(site, server_url):
+    """A site on PostgreSQL."""
+    (site.root / "config.toml").write_text(SETTINGS.format(lease_s=60, url=server_url))
+    return load_config(site.root / "config.toml")
+
+
+def test_what_a_backfill_on_one_host_had_in_hand_when_it_died_is_given_to_actors(
+    shared, server, new_holder, noon
+):
+    holder = new_holder()
+    items = feed(server, holder, noon, 2, "/archive", None)
+    begin_attempt(server, items, holder.run_id, holder.model_id)
+    assert lease(server, holder, "/archive", limit=9) == []
+    with driving(shared, server):
+        assert films_of(server, "state", "worker_deaths") == [("waiting", 1)] * 2
+        assert len(lease(server, holder, "/archive", limit=9)) == 1  # quite alone
+
+
+def backfill_nowhere(config, archive):
+    nowhere = {"address": "127.0.0.1:1", "limit": None, "rescan": False, "reports": "all"}
+    backfill_on_ray(config, [Folder(archive.root)], raise_it, lambda _listing: None, **nowhere)
+
+
+def test_a_cluster_is_not_given_work_while_another_backfill_runs(shared, server, archive):
+    with only_backfill(server), pytest.raises(SiteBusy, match="another backfill"):
+        backfill_nowhere(shared, archive)
+
+
+def test_a_site_that_clusters_alone_screen_for_is_marked(shared, server, archive):
+    with pytest.raises(ClusterLost):
+        backfill_nowhere(shared, archive)
+    assert len(site_marks(server)) == 1
+
+
+def execute(server, statement):
+    with server.begin() as connection:
+        connection.execute(text(statement))
+
+
+@pytest.mark.slow
+def test_a_backfill_on_one_host_after_a_cluster_leaves_no_film_out_in_silence(
+    site, server, server_url, screen, sample_films
+):
+    """Films in the hands of actors: of living ones it says so, those of dead ones it screens."""
+    (site.root / "config.toml").write_text(SETTINGS.format(lease_s=1, url=server_url))
+    screen("backfill", sample_films, "--limit", "1", cwd=site.root)
+    leased = "state = 'attempted', lease_token = 7, lease_until = now() + interval '1 day'"
+    execute(server, f"UPDATE files SET {leased} WHERE id = (SELECT max(id) FROM files)")
+    ended = screen("backfill", sample_films, "--limit", "1", cwd=site.root)
+    assert ended.returncode == 3
+    assert "1 files were in the hands of a cluster" in ended.stderr
+    execute(server, "UPDATE files SET lease_until = now() - interval '1 day'")
+    assert screen("backfill", sample_films, "--limit", "1", cwd=site.root).returncode == 0
+    assert ("attempted",) not in films_of(server, "state")

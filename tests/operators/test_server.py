@@ -21,6 +21,7 @@ from worker.store import transfer
 from worker.store.database import integrity_problems, open_database, revisions
 from worker.store.queries import result_fields, results
 from worker.store.tables import Base
+from worker.store.work import begin_recovery
 
 pytestmark = pytest.mark.databases
 
@@ -94,6 +95,20 @@ def test_the_site_goes_on_in_the_copy(screened, elsewhere):
         "new.jpg": "screened",
         "copy.jpg": "duplicate",
     }
+
+
+@pytest.mark.databases("postgresql")
+def test_a_film_that_was_leased_is_not_stuck_in_the_file_it_is_copied_to(screened, elsewhere):
+    held = "state = 'attempted', finished_at = NULL, lease_token = 7, lease_until = finished_at"
+    with screened.database() as engine, engine.begin() as connection:
+        connection.execute(text(f"UPDATE files SET {held} WHERE file = 'b.jpg'"))
+    copy_to(screened.config, elsewhere)
+    engine = open_database(elsewhere)
+    assert begin_recovery(engine, crashed=False) == 1
+    with engine.connect() as connection:
+        asked = text("SELECT state, lease_until FROM files WHERE file = 'b.jpg'")
+        assert connection.execute(asked).all() == [("waiting", None)]
+    engine.dispose()
 
 
 def test_a_database_with_rows_is_not_written_over(screened, elsewhere):

@@ -39,7 +39,7 @@ def backfill_on_ray(
     from worker.on_ray.attach import attached, require_address
     from worker.recovery import mend_pages
     from worker.report.site import settle_pages
-    from worker.site import share_site
+    from worker.site import hold_site
     from worker.store.failures import standing_failures
 
     require_address(address)
@@ -57,7 +57,7 @@ def backfill_on_ray(
     sources = [archive.source for archive in archives]
     with (
         stoppable(stopped),
-        share_site(config) as engine,
+        hold_site(config) as engine,
         attached(address),
         driving(config, engine) as driver,
         _hired(config, engine, roots) as crew,

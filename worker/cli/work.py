@@ -409,6 +409,8 @@ def backfill(
 
         check = require_this_site(config.site, engine)
         tidy(config.site, engine, identity=config.dicom.identity)
+        sources = [each.source for each in archives]
+        held = _still_held(config, engine, sources, model_id)
         run_backfill(
             engine,
             Pipeline(
@@ -435,12 +437,27 @@ def backfill(
         settle_pages(config.site, engine)
         answer_all(engine, config, check)
         waiting = send_once(engine, config)
-        failed = standing_failures(engine, [each.source for each in archives], model_id)
-    _end_of_backfill(config, tally, waiting, failed, unlisted)
+        failed = standing_failures(engine, sources, model_id)
+    _end_of_backfill(config, tally, waiting, failed, unlisted, held=held)
+
+
+def _still_held(config: "Config", engine: "Engine", sources: list[str], model_id: int) -> int:
+    """Wait for what dead actors of a cluster held; how many files living ones still hold."""
+    if config.database.is_file:
+        return 0
+    from worker.cluster.keeper import await_the_dead
+
+    return await_the_dead(engine, sources, model_id, config.cluster.lease_s)
 
 
 def _end_of_backfill(
-    config: "Config", tally: "Tally", waiting: int, failed: int, unlisted: Unlisted
+    config: "Config",
+    tally: "Tally",
+    waiting: int,
+    failed: int,
+    unlisted: Unlisted,
+    *,
+    held: int = 0,
 ) -> None:
     """Say what became of the files, and exit as it says."""
     from worker.report.site import INDEX
@@ -450,5 +467,8 @@ def _end_of_backfill(
     _say_unsent(waiting)
     if failed:
         _say_failed(failed)
-    if failed or unlisted.folders:
+    if held:
+        say = f"screen: {held} files were in the hands of a cluster: run this again when it ends"
+        click.echo(say, err=True)
+    if failed or held or unlisted.folders:
         sys.exit(3)

@@ -1,9 +1,10 @@
 """Keep leases while films are decoded and predicted: a thread beside the worker's own."""
 
 import logging
+import math
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from types import TracebackType
 from typing import Self
 
@@ -11,11 +12,12 @@ from sqlalchemy import Engine
 
 from worker.errors import LeaseLost, StoreError
 from worker.heartbeat import HANGS_AFTER_S
-from worker.store.leases import Holder, renew, take_back
+from worker.store.leases import Holder, leased_of, renew, take_back
 
 log = logging.getLogger(__name__)
 
 _TICKS_PER_LEASE = 3
+_LOOK_EVERY_S = 1.0
 
 
 class Keeper:
@@ -82,3 +84,28 @@ class Keeper:
                 if not self._in_trouble:
                     log.warning("leases cannot be renewed: the database does not answer")
                 self._in_trouble = True
+
+
+def await_the_dead(
+    engine: Engine,
+    sources: Sequence[str],
+    model_id: int,
+    lease_s: float,
+    pause: Callable[[float], None] = time.sleep,
+) -> int:
+    """Take back what dead workers hold of some archives; how many files living ones still hold.
+
+    For a backfill beside which no worker watches: nobody else does it. The dead cannot renew, so
+    after `lease_s` whoever still holds something lives.
+    """
+    for look in range(math.ceil(lease_s / _LOOK_EVERY_S) + 1):
+        if look:
+            pause(_LOOK_EVERY_S)
+        if taken := take_back(engine):
+            log.warning("films of workers that are silent wait again", extra={"count": taken})
+        held = leased_of(engine, sources, model_id)
+        if not held:
+            break
+        if not look:
+            log.warning("waiting for the leases of silent workers", extra={"count": held})
+    return held

@@ -17,7 +17,7 @@ from worker.config import Config
 from worker.errors import ConfigError, ScreenError, SiteBusy
 from worker.marks import join_site, require_marks
 from worker.site import remembered_mark
-from worker.store.leases import Holder
+from worker.store.leases import Holder, adopt
 from worker.store.mark import site_marks
 from worker.store.office import Office
 from worker.store.work import begin_run, end_run, register_model
@@ -61,6 +61,7 @@ def membership(config: Config, engine: Engine, screener: "Screener") -> Iterator
                 "the worker before died, its films are tried again: %s", how, extra={"count": died}
             )
         mark = join_site(config.site, engine, remembered_mark(config), datetime.now(UTC))
+        adopt(engine, site_marks(engine)[0])
         _require_one_site(config, engine)
         seat.worker_id = register_worker(engine, socket.gethostname(), os.getpid())
         holder = _begin(config, engine, screener, seat.worker_id)
@@ -98,9 +99,8 @@ def _begin(config: Config, engine: Engine, screener: "Screener", worker_id: int)
         now=now,
         worker_id=worker_id,
     )
-    living = living_workers(engine, config.cluster.lease_s)
-    end_runs_of_the_dead(engine, living, now)
-    others = other_models(engine, model_id, living)
+    end_runs_of_the_dead(engine, config.cluster.lease_s, now)
+    others = other_models(engine, model_id, living_workers(engine, config.cluster.lease_s))
     if others:
         end_run(engine, run_id, now)
         end_worker(engine, worker_id)

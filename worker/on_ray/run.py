@@ -1,5 +1,6 @@
 """The run of a backfill on a cluster: recorded by its driver, which is a worker without films."""
 
+import logging
 import os
 import socket
 from collections.abc import Callable, Iterator
@@ -15,13 +16,14 @@ from worker.errors import ScreenError
 from worker.on_ray.screening import Facts
 from worker.report.site import write_worklist
 from worker.store.leases import Holder
-from worker.store.work import begin_run, end_run, register_model
+from worker.store.work import begin_recovery, begin_run, end_run, register_model
 from worker.store.workers import (
     end_runs_of_the_dead,
     end_worker,
-    living_workers,
     register_worker,
 )
+
+log = logging.getLogger(__name__)
 
 
 @dataclass
@@ -52,7 +54,7 @@ class Driver:
         lease_s = self.config.cluster.lease_s
         holder = Holder(self.worker_id, self.run_id, model_id, lease_s)
         self.alive = self.stack.enter_context(Keeper(self.engine, holder)).alive
-        end_runs_of_the_dead(self.engine, living_workers(self.engine, lease_s), now)
+        end_runs_of_the_dead(self.engine, lease_s, now)
         return self.run_id, model_id
 
     def end(self) -> None:
@@ -66,8 +68,11 @@ class Driver:
 def driving(config: Config, engine: Engine) -> Iterator[Driver]:
     """Be the driver of a run. The worklist is written when it comes to its end.
 
-    An error of the program leaves the run open, as its death would.
+    To be called by the only backfill: what one on a single host had in hand when it died waits
+    again. An error of the program leaves the run open, as its death would.
     """
+    if died := begin_recovery(engine, crashed=False):
+        log.warning("a backfill before died, its films are tried again", extra={"count": died})
     driver = Driver(config, engine, register_worker(engine, socket.gethostname(), os.getpid()))
     with driver.stack:
         try:

@@ -174,12 +174,35 @@ def take_back(engine: Engine) -> int:
         return connection.execute(again).rowcount
 
 
+def leased_of(engine: Engine, sources: Sequence[str], model_id: int) -> int:
+    """How many files of some archives are in the hands of workers, for this model."""
+    asked = select(func.count()).where(_ATTEMPTED, File.lease_token.is_not(None))
+    asked = asked.where(File.source.in_(sources), File.model_id == model_id)
+    with engine.connect() as connection:
+        return connection.scalar(asked) or 0
+
+
 def take_over(engine: Engine, worker_id: int) -> int:
     """Let the files of a worker that is known to be dead wait again, as `take_back` does."""
     his = update(File).where(_ATTEMPTED, File.worker_id == worker_id)
     again = his.values(**_NOBODY, worker_deaths=File.worker_deaths + 1)
     with engine.begin() as connection:
         return connection.execute(again).rowcount
+
+
+def adopt(engine: Engine, site_mark: str) -> int:
+    """Give a site the films of the inbox that a database of SQLite left behind; how many.
+
+    No other site shared that. What was in hand when its worker died remembers it; here no film of
+    the inbox is in hand without a lease.
+    """
+    unleased = (File.source == INBOX, File.lease_token.is_(None))
+    died = update(File).where(_ATTEMPTED, *unleased)
+    died = died.values(**_NOBODY, worker_deaths=File.worker_deaths + 1)
+    strays = update(File).where(_WAITING, File.source == INBOX, File.site_mark.is_(None))
+    with engine.begin() as connection:
+        connection.execute(died)
+        return connection.execute(strays.values(site_mark=site_mark)).rowcount
 
 
 def count_crash(engine: Engine, ids: Sequence[int]) -> None:

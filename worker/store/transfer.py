@@ -17,14 +17,20 @@ from sqlalchemy import (
     func,
     select,
     text,
+    update,
 )
 from sqlalchemy.types import TypeEngine
 
 from worker.errors import StoreError, UsageError
 from worker.progress import Tell, nobody
 from worker.store.dialect import is_server
-from worker.store.tables import Base
+from worker.store.tables import Base, File
 
+_NO_LEASES = (
+    update(File)
+    .where(File.state.in_(("waiting", "attempted")), File.lease_token.is_not(None))
+    .values(lease_token=None, lease_until=None)
+)
 _AT_ONCE = 1000  # rows in memory
 _NUL = "\N{REPLACEMENT CHARACTER}"  # as `tables.Words` has it
 _SEQUENCE = text("SELECT pg_get_serial_sequence(:table, :column)")
@@ -45,15 +51,19 @@ def carry_over(source: Engine, target: Engine, tell: Tell = nobody) -> list[Carr
     """Copy every row of a current database into one that is migrated and empty.
 
     One transaction on each side: nothing changes in the source meanwhile, and the target has all or
-    nothing. Each table is read again from the target, its count and checksum compared. Raises
-    UsageError when the target holds anything, StoreError when a table came out different.
+    nothing. Each table is read again from the target, its count and checksum compared. After that a
+    file drops the leases, which no worker holds there: `begin_recovery` finds what was in hand.
+    Raises UsageError when the target holds anything, StoreError when a table came out different.
     """
     tables = [_plain(table) for table in Base.metadata.sorted_tables]
     with source.begin() as reading, target.begin() as writing:
         if is_server(source):
             reading.execute(text(f"LOCK TABLE {', '.join(t.name for t in tables)} IN SHARE MODE"))
         _require_empty(writing, tables)
-        return [_carry(reading, writing, table, tell) for table in tables]
+        carried = [_carry(reading, writing, table, tell) for table in tables]
+        if not is_server(target):
+            writing.execute(_NO_LEASES)
+        return carried
 
 
 def _plain(table: Table) -> Table:

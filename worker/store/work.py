@@ -124,7 +124,7 @@ def release(engine: Engine, run_id: int) -> None:
     """Let the files in a run's hands wait again, none to blame: disk or database refused."""
     in_hand = update(File).where(File.run_id == run_id, File.state == "attempted")
     with Session(engine) as session, session.begin():
-        session.execute(in_hand.values(state="waiting"))
+        session.execute(in_hand.values(state="waiting", lease_token=None, lease_until=None))
 
 
 def record(
@@ -333,7 +333,8 @@ def item_of(row: File) -> Item:
     """What a row says of a file on its way."""
     found = found_at(row.source, row.file, row.path, row.size, row.mtime_ns, row.claim)
     counts = (row.strikes, row.worker_deaths, row.worker_crashes)
-    return Item(row.id, found, *counts, token=row.lease_token)
+    token = row.lease_token if row.state == "attempted" else None  # else nobody holds it
+    return Item(row.id, found, *counts, token=token)
 
 
 @dataclass(frozen=True)

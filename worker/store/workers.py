@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import Engine, func, insert, select, update
+from sqlalchemy import Engine, Select, func, insert, select, update
 
 from worker.store.leases import after, moment
 from worker.store.tables import Model, Run, Worker
@@ -47,22 +47,33 @@ def workers(engine: Engine, newest: int = 100) -> list[Member]:
 
 def living_workers(engine: Engine, lease_s: float) -> list[int]:
     """Workers that gave a sign of life within the length of a lease."""
-    lives = Worker.ended_at.is_(None) & (Worker.heartbeat_at > after(-lease_s))
     with engine.connect() as connection:
-        return list(connection.scalars(select(Worker.id).where(lives).order_by(Worker.id)))
+        return list(connection.scalars(_living(lease_s).order_by(Worker.id)))
 
 
-def end_runs_of_the_dead(engine: Engine, living: Sequence[int], now: datetime) -> None:
-    """Runs that never ended, of workers that live no more, were interrupted."""
-    dead = Run.worker_id.is_not(None) & Run.worker_id.not_in(living)
+def _living(lease_s: float) -> Select[int]:
+    lives = Worker.ended_at.is_(None) & (Worker.heartbeat_at > after(-lease_s))
+    return select(Worker.id).where(lives)
+
+
+def end_runs_of_the_dead(engine: Engine, lease_s: float, now: datetime) -> None:
+    """Runs that never ended, of workers that live no more, were interrupted.
+
+    One statement: a worker that has just begun its run is among the living.
+    """
+    dead = Run.worker_id.is_not(None) & Run.worker_id.not_in(_living(lease_s))
     open_runs = update(Run).where(Run.finished_at.is_(None), dead)
     with engine.begin() as connection:
         connection.execute(open_runs.values(finished_at=now, note="interrupted"))
 
 
 def other_models(engine: Engine, model_id: int, living: Sequence[int]) -> list[str]:
-    """Names of models, with versions, by which living workers screen otherwise than this one."""
+    """Names of models, with versions, by which living workers watch otherwise than this one.
+
+    A backfill may run by another model: its films are its own.
+    """
     asked = select(Model.name, Model.version).join(Run, Run.model_id == Model.id)
-    asked = asked.where(Run.worker_id.in_(living), Run.finished_at.is_(None), Model.id != model_id)
+    theirs = (Run.kind == "watch", Run.worker_id.in_(living), Run.finished_at.is_(None))
+    asked = asked.where(*theirs, Model.id != model_id)
     with engine.connect() as connection:
         return [f"{name} {version}" for name, version in connection.execute(asked.distinct())]
