@@ -4,13 +4,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime
 
-from sqlalchemy import Connection, Engine, func, select, text, update
+from sqlalchemy import ColumnElement, Connection, Engine, func, select, text, update
 from sqlalchemy.orm import Session
 
 from worker.store.dialect import one_at_a_time
-from worker.store.tables import SiteMark
+from worker.store.tables import File, SiteMark
 
 _KIND = 0x5343_4D4B  # "SCMK": ours, among all advisory locks of the server
+_FIRST = select(SiteMark.mark).order_by(SiteMark.made_at).limit(1)
 
 
 def site_mark(engine: Engine) -> str | None:
@@ -23,6 +24,14 @@ def site_marks(engine: Engine) -> list[str]:
     """The marks of all sites of this database, the first one first."""
     with Session(engine) as session:
         return list(session.scalars(select(SiteMark.mark).order_by(SiteMark.made_at)))
+
+
+def of_site(mark: str) -> ColumnElement[bool]:
+    """Whether a file's film lies in the folders of this site, where several share the database.
+
+    Files that no site is named for are from before the second site: those of the first.
+    """
+    return func.coalesce(File.site_mark, _FIRST.scalar_subquery()) == mark
 
 
 @contextmanager
