@@ -236,6 +236,14 @@ def test_the_command_copies_and_says_what_to_write(said, elsewhere):
     assert copied.endswith(f'url = "{elsewhere.tools_url}"\n')
 
 
+@pytest.mark.databases("sqlite")
+def test_a_password_is_not_taken_from_the_command_line(said):
+    url = "postgresql://screen:secret@/screen?host=/nowhere"
+    refused = said("db", "copy", "--to", url, code=2)
+    assert "PGPASSWORD or ~/.pgpass" in refused
+    assert "secret" not in refused
+
+
 @pytest.mark.databases("postgresql")
 def test_doctor_knows_the_server_and_a_password_that_others_may_read(quick_site):
     with hold_site(quick_site):
