@@ -11,13 +11,13 @@ from worker.store.dialect import one_at_a_time
 from worker.store.tables import File, SiteMark
 
 _KIND = 0x5343_4D4B  # "SCMK": ours, among all advisory locks of the server
-_FIRST = select(SiteMark.mark).order_by(SiteMark.made_at).limit(1)
+_FIRST = select(SiteMark.mark).order_by(SiteMark.made_at).limit(1)  # rows move when updated
 
 
 def site_mark(engine: Engine) -> str | None:
-    """The mark of the site, `None` before the first worker held it."""
+    """The mark of the site, the first of several; `None` before the first worker held it."""
     with Session(engine) as session:
-        return session.scalar(select(SiteMark.mark))
+        return session.scalar(_FIRST)
 
 
 def site_marks(engine: Engine) -> list[str]:
@@ -53,7 +53,7 @@ def keep_site_mark(engine: Engine, mark: str, now: datetime) -> str:
     """Remember the mark, once and for all; gives the one that counts: another may be first."""
     with Session(engine) as session, session.begin():
         one_at_a_time(session.connection(), "site")
-        first = session.scalar(select(SiteMark.mark))
+        first = session.scalar(_FIRST)
         if first is None:
             session.add(SiteMark(mark=mark, made_at=now))
         return first or mark
