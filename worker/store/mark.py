@@ -34,6 +34,13 @@ def of_site(mark: str) -> ColumnElement[bool]:
     return func.coalesce(File.site_mark, _FIRST.scalar_subquery()) == mark
 
 
+def claims_of_others(engine: Engine, mark: str) -> set[str]:
+    """Claims of films that are on their way in the folders of other sites of this database."""
+    on_their_way = File.state.in_(("waiting", "attempted"))
+    with Session(engine) as session:
+        return set(session.scalars(select(File.claim).where(on_their_way, ~of_site(mark))))
+
+
 @contextmanager
 def marking(engine: Engine) -> Iterator[None]:
     """Let no other worker of a database on a server mark a site meanwhile."""
