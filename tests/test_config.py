@@ -2,6 +2,7 @@
 
 import re
 import tomllib
+import traceback
 
 import pytest
 from hypothesis import given
@@ -167,6 +168,20 @@ def test_a_named_file_wins_over_the_one_in_the_current_folder(load, tmp_path):
 def test_a_missing_file_is_named(tmp_path):
     with pytest.raises(ConfigError, match=r"cannot read the configuration .*none\.toml"):
         load_config(tmp_path / "none.toml")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        'database = "postgresql://screen:secret@db/screen"\n',
+        '[database]\nurl = ["postgresql://screen:secret@db/screen"]\n',
+    ],
+)
+def test_what_may_hold_a_password_is_not_shown(load, text):
+    with pytest.raises(ConfigError, match="database") as refused:
+        load(text)
+    told = "".join(traceback.format_exception(refused.value))
+    assert "secret" not in told.replace(text, "")
 
 
 @pytest.mark.parametrize("text", ["[site\n", "batch.size = 1\nbatch.size = 2\n"])

@@ -16,6 +16,7 @@ from worker.folders import local_name
 CONFIG_NAME = "config.toml"
 _STATE = "state"
 _SQLITE = "sqlite:///"
+_SECRET = ("database", "database.url")  # a password may stand in what was written there
 _PASSWORD = re.compile(r"(://[^:/?#@]*:).*@|([?&](?:ssl)?password=)[^&]*")
 
 
@@ -50,7 +51,9 @@ def usable_cores() -> int:
 
 
 class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, allow_inf_nan=False, hide_input_in_errors=True
+    )
 
 
 class Site(_Section):
@@ -89,6 +92,8 @@ class Database(_Section):
     @property
     def shown_url(self) -> str:
         """The URL as people may see it: without its password."""
+        if "://" not in self.url:
+            return "(no URL)"  # where a password would stand in it nobody knows
         return _PASSWORD.sub(
             lambda found: f"{found[1]}***@" if found[1] else f"{found[2]}***", self.url
         )
@@ -103,7 +108,7 @@ class Database(_Section):
     @property
     def has_password(self) -> bool:
         """Whether the URL holds a password."""
-        return self.shown_url != self.url
+        return _PASSWORD.search(self.url) is not None
 
 
 class Cluster(_Section):
@@ -305,7 +310,8 @@ def _explain(error: Any) -> str:
     key = ".".join(str(part) for part in error["loc"])
     if error["type"] == "extra_forbidden":
         return f"unknown key '{key}': see the comments in the file that 'screen init' writes"
-    return f"{key} = {error['input']!r}: {error['msg'].removeprefix('Value error, ')}"
+    value = "" if key in _SECRET else f" = {error['input']!r}"
+    return f"{key}{value}: {error['msg'].removeprefix('Value error, ')}"
 
 
 def _absolute(config: Config, root: Path) -> Config:

@@ -16,7 +16,9 @@ from worker.errors import StaleFailure
 from worker.filesystem import sync_folder
 from worker.intake.deliver import deliver
 from worker.intake.shelf import SIDECAR_SUFFIX
-from worker.store.failures import Failing, failures, owner_in_failed, resolve
+from worker.marks import MARK
+from worker.store.failures import Failing, failures, is_of_site, owner_in_failed, resolve
+from worker.store.mark import site_marks
 
 
 def retry(site: Site, engine: Engine, failing: Failing, now: datetime) -> Path | None:
@@ -58,11 +60,15 @@ def discard(
 
 
 def settle_interrupted(site: Site, engine: Engine, now: datetime) -> int:
-    """Bring retries that were cut off to one of their two ends; how many there were."""
-    begun = failures(engine, resolution="retrying")
+    """Bring retries that were cut off to one of their two ends; how many there were.
+
+    Those of other sites that share the database are left to them: their films lie elsewhere.
+    """
+    mark = site_of_several(site, engine)
+    begun = failures(engine, resolution="retrying", site_mark=mark)
     for failing in begun:
         film = site.failed / str(failing.name)
-        own = owner_in_failed(engine, film.name) == failing.id
+        own = owner_in_failed(engine, film.name, mark) == failing.id
         if own and os.path.lexists(film):
             resolve(engine, failing.id, None, now)
             continue
@@ -72,13 +78,29 @@ def settle_interrupted(site: Site, engine: Engine, now: datetime) -> int:
     return len(begun)
 
 
+def site_of_several(site: Site, engine: Engine) -> str | None:
+    """The mark of this site, where several share the database; `None` where it is the only one.
+
+    Without a mark in work/, as under a share that is gone, it is empty: then no film is its own.
+    """
+    if len(site_marks(engine)) < 2:
+        return None
+    try:
+        return (site.work / MARK).read_text(encoding="ascii", errors="replace").strip()
+    except FileNotFoundError:
+        return ""
+
+
 def film_of(site: Site, engine: Engine, failing: Failing) -> Path:
     """Where the film of a failure lies in failed/. Raises StaleFailure when it does not."""
     which = f"file {failing.id}"
+    mark = site_of_several(site, engine)
+    if mark is not None and not is_of_site(engine, failing.id, mark):
+        raise StaleFailure(f"{which} lies in failed/ of another site: say it on a host of that one")
     if failing.claim and (site.work / failing.claim).is_dir():
         raise StaleFailure(f"{which} is still on its way to failed/: try again in a moment")
     name = str(failing.name)
-    if (owner := owner_in_failed(engine, name)) not in (None, failing.id):
+    if (owner := owner_in_failed(engine, name, mark)) not in (None, failing.id):
         raise StaleFailure(f"{which} is no longer in failed/: file {owner} has its name now")
     film = site.failed / name
     try:

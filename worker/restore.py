@@ -12,12 +12,14 @@ from pathlib import Path
 from sqlalchemy import Engine
 
 from worker.config import Config, Database, Site
-from worker.errors import StoreError, UsageError
+from worker.errors import SiteBusy, StoreError, UsageError
+from worker.failed import site_of_several
 from worker.filesystem import sync_folder
 from worker.folders import display_name, regular_files
 from worker.intake.deliver import deliver
 from worker.intake.names import is_temporary
 from worker.intake.shelf import SIDECAR_SUFFIX
+from worker.marks import require_this_site
 from worker.progress import Tell, nobody
 from worker.site import alone
 from worker.store.backup import (
@@ -28,7 +30,10 @@ from worker.store.backup import (
     restorable,
 )
 from worker.store.database import open_database, require_current, revisions, upgrade
+from worker.store.dialect import is_server
+from worker.store.mark import claims_of_others
 from worker.store.transfer import Carried, carry_over
+from worker.store.workers import living_workers
 
 _LOGS = ("-wal", "-shm")
 _SIDECAR_BYTES = 1 << 16
@@ -64,17 +69,32 @@ def restore(config: Config, backup: Path, now: datetime, tell: Tell = nobody) ->
 def settle(config: Config) -> int:
     """After a server's tools put a backup in place; gives how many files were forgotten.
 
-    Raises SiteBusy while a worker holds the site. Again is harmless.
+    Raises SiteBusy while a worker holds the site, or one of any host lives, ShareGone when the
+    folders are not those of a site of this database. Again is harmless.
     """
     with alone(config):
         engine = open_database(config.database)
         try:
             if revisions(engine)[0] is None:
                 raise StoreError(f"{config.database.shown_url} holds no database of Screen")
+            upgrade(engine)
+            _require_no_workers(config, engine)
+            require_this_site(config.site, engine)
             bring_up_to_date(engine)
             return _forget(config, engine)
         finally:
             engine.dispose()
+
+
+def _require_no_workers(config: Config, engine: Engine) -> None:
+    """Raise SiteBusy when a worker gave a sign of life, wherever it runs."""
+    lease_s = config.cluster.lease_s
+    living = living_workers(engine, lease_s) if is_server(engine) else []
+    if living:
+        raise SiteBusy(
+            f"{len(living)} workers of this database lived less than {lease_s:g} s ago: stop those "
+            f"of all hosts, wait {lease_s:g} s, then run it again"
+        )
 
 
 def _tidy(config: Config, copy: Path) -> int:
@@ -88,8 +108,14 @@ def _tidy(config: Config, copy: Path) -> int:
 
 
 def _forget(config: Config, engine: Engine) -> int:
-    """Forget what was on its way when the backup was made and is not in work/ now."""
+    """Forget what was on its way when the backup was made and is not in work/ now.
+
+    What lies in work/ of other sites of the database is theirs to look for.
+    """
     claims = {path.name for path in config.site.work.iterdir() if path.is_dir()}
+    mark = site_of_several(config.site, engine)
+    if mark is not None:
+        claims |= claims_of_others(engine, mark)
     return forget_moved(engine, claims)
 
 

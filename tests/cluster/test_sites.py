@@ -2,9 +2,10 @@
 
 import os
 import signal
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import pytest
+from sqlalchemy import text
 
 from tests.cluster.conftest import eventually, films_of
 from tests.cluster.field import LEASE_S, SETTINGS
@@ -14,7 +15,7 @@ from worker.config import load_config
 from worker.errors import ShareGone
 from worker.marks import MARK, join_site
 from worker.site import init_site, remembered_mark
-from worker.store.mark import site_marks
+from worker.store.mark import add_site_mark, keep_site_mark, site_mark, site_marks
 
 
 @pytest.fixture
@@ -104,3 +105,15 @@ def test_a_site_whose_reports_are_not_those_of_the_database_is_refused(new_site,
     with pytest.raises(ShareGone, match=r"site\.reports"):
         join(second, server)
     assert len(site_marks(server)) == 1
+
+
+def test_the_mark_of_a_database_is_that_of_its_first_site_for_good(server, noon):
+    """Each update moves rows: readers were once told the mark of the second site."""
+    first, second = "a" * 32, "b" * 32
+    keep_site_mark(server, first, noon)
+    add_site_mark(server, second, noon + timedelta(seconds=1))
+    with server.begin() as connection:
+        connection.execute(
+            text("UPDATE site SET pages_safe = 7 WHERE mark = :mark"), {"mark": first}
+        )
+    assert site_mark(server) == keep_site_mark(server, "c" * 32, noon) == first

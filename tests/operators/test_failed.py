@@ -2,14 +2,18 @@
 
 import json
 import stat
+from datetime import timedelta
 
 import pytest
+from sqlalchemy import text
 
 from worker.errors import CorruptFile, StaleFailure, TooLarge
 from worker.failed import discard, film_of, retry, settle_interrupted
 from worker.intake.found import Found
+from worker.marks import MARK
 from worker.site import hold_site
-from worker.store.failures import failures, failures_called, standing_failures
+from worker.store.failures import failures, failures_called, resolve, standing_failures
+from worker.store.mark import add_site_mark
 from worker.store.outcomes import Failed, finish
 from worker.store.work import record
 
@@ -185,6 +189,57 @@ def test_a_film_that_the_worker_still_puts_away_is_left_to_it(failing):
     (failing.site.work / each.claim).mkdir()
     with failing.database() as engine, pytest.raises(StaleFailure, match="on its way"):
         film_of(failing.site, engine, each)
+
+
+@pytest.fixture
+def shared(failing):
+    """A second site has the database too, and its own film that failed by the same name."""
+    failing.screener.errors[b"other"] = [CorruptFile("broken")]
+    failing.drop(other=b"other")
+    failing.work()
+    (failing.site.failed / "other.jpg").unlink()
+    (failing.site.failed / "other.jpg.json").unlink()
+    with failing.database() as engine:
+        add_site_mark(engine, "other", failing.now + timedelta(days=365))
+        with engine.begin() as connection:
+            theirs = "UPDATE files SET site_mark = 'other', final_name = 'film.jpg' WHERE id = 2"
+            connection.execute(text(theirs))
+    return failing
+
+
+def test_a_retry_that_another_site_began_is_left_to_it(shared):
+    """A film of the same name here was once taken for the other's, its sidecar removed."""
+    with shared.database() as engine:
+        resolve(engine, 2, "retrying", shared.now)
+        (shared.site.failed / "film.jpg").unlink()  # to be tried again by hand, say
+        assert settle_interrupted(shared.site, engine, shared.now) == 0
+    assert shared.names("failed") == ["film.jpg.json"]
+    assert shared.rows("SELECT resolution FROM failures WHERE file_id = 2") == [("retrying",)]
+
+
+@pytest.mark.parametrize("mark", ["other", None], ids=["another site's", "a share that is gone"])
+def test_a_film_of_another_site_is_neither_retried_nor_deleted(shared, mark):
+    number = 2
+    if mark is None:
+        number = 1
+        (shared.site.work / MARK).unlink()
+    with shared.database() as engine:
+        (each,) = failures_called(engine, str(number))
+        with pytest.raises(StaleFailure, match="another site"):
+            retry(shared.site, engine, each, shared.now)
+        with pytest.raises(StaleFailure, match="another site"):
+            discard(shared.site, engine, each, shared.now, delete=True)
+        assert all(each.resolution is None for each in failures(engine))
+    assert shared.names("failed") == ["film.jpg", "film.jpg.json"]
+
+
+def test_a_name_that_another_site_gave_too_is_still_ones_own(shared):
+    with shared.database() as engine:
+        (each,) = failures_called(engine, "1")
+        resolve(engine, 1, "retrying", shared.now)
+        assert settle_interrupted(shared.site, engine, shared.now) == 1
+        assert [each.id for each in failures(engine)] == [1, 2]
+        assert retry(shared.site, engine, each, shared.now) == shared.site.inbox / "film.jpg"
 
 
 def test_a_discarded_failure_leaves_the_worklist_and_its_film_stays(failing, screen):

@@ -4,6 +4,7 @@ import json
 import re
 import subprocess
 import sys
+from datetime import timedelta
 
 import pytest
 from pyarrow import parquet
@@ -14,14 +15,17 @@ from tests.postgres import server_programs
 from worker import doctor
 from worker.cli.main import main
 from worker.config import Database, load_config
-from worker.errors import CorruptFile, SiteBusy, StoreError, UsageError
+from worker.errors import CorruptFile, ShareGone, SiteBusy, StoreError, UsageError
+from worker.marks import MARK
 from worker.restore import copy_to, settle
 from worker.site import alone, hold_site
 from worker.store import transfer
 from worker.store.database import integrity_problems, open_database, revisions
+from worker.store.mark import add_site_mark
 from worker.store.queries import result_fields, results
 from worker.store.tables import Base
 from worker.store.work import begin_recovery
+from worker.store.workers import end_worker, register_worker
 
 pytestmark = pytest.mark.databases
 
@@ -172,6 +176,40 @@ def test_a_film_restored_into_the_database_is_settled(screened):
         assert integrity_problems(engine) == []
 
 
+def test_films_of_another_site_are_not_forgotten(screened):
+    """They are in its work/, which only its host sees."""
+    with screened.database() as engine:
+        add_site_mark(engine, "other", screened.now + timedelta(days=365))
+        waits = "UPDATE files SET state = 'waiting', finished_at = NULL"
+        with engine.begin() as connection:
+            connection.execute(text(f"{waits} WHERE file = 'a.jpg'"))
+            connection.execute(text(f"{waits}, site_mark = 'other' WHERE file = 'b.jpg'"))
+    assert settle(screened.config) == 1
+    assert screened.rows("SELECT file FROM files WHERE state = 'waiting'") == [("b.jpg",)]
+
+
+@pytest.mark.databases("postgresql")
+def test_nothing_is_settled_while_a_worker_of_any_host_lives(screened):
+    with screened.database() as engine:
+        worker = register_worker(engine, "another host", 7)
+        with pytest.raises(SiteBusy, match="stop those of all hosts"):
+            settle(screened.config)
+        end_worker(engine, worker)
+    assert settle(screened.config) == 0
+
+
+def test_only_a_site_that_the_restored_database_knows_is_settled(screened):
+    """A backup from before the second site came knows nothing of what it has in work/."""
+    with screened.database() as engine, engine.begin() as connection:
+        connection.execute(
+            text("UPDATE files SET state = 'waiting', finished_at = NULL WHERE file = 'b.jpg'")
+        )
+    (screened.site.work / MARK).write_text("other\n")
+    with pytest.raises(ShareGone, match=r"site\.work"):
+        settle(screened.config)
+    assert screened.rows("SELECT file FROM files WHERE state = 'waiting'") == [("b.jpg",)]
+
+
 @pytest.mark.databases("postgresql")
 def test_the_machines_own_files_lie_in_a_folder_beside_the_configuration(quick_site):
     with hold_site(quick_site):
@@ -249,6 +287,14 @@ def test_the_command_copies_and_says_what_to_write(said, elsewhere):
     copied = said("db", "copy", "--to", elsewhere.url)
     assert re.search(r"^files +4 rows  SHA-256 [0-9a-f]{16}, the same$", copied, re.MULTILINE)
     assert copied.endswith(f'url = "{elsewhere.tools_url}"\n')
+
+
+@pytest.mark.databases("sqlite")
+def test_a_password_is_not_taken_from_the_command_line(said):
+    url = "postgresql://screen:secret@/screen?host=/nowhere"
+    refused = said("db", "copy", "--to", url, code=2)
+    assert "PGPASSWORD or ~/.pgpass" in refused
+    assert "secret" not in refused
 
 
 @pytest.mark.databases("postgresql")

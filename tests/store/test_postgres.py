@@ -117,6 +117,14 @@ def test_no_message_shows_the_password(url):
     assert "secret" not in str(wrong.value)
 
 
+@pytest.mark.parametrize("url", ["postgresql:u:secret@h/d", "host=h password=secret", "secret"])
+def test_what_is_no_url_is_not_shown_at_all(url):
+    settings = Database(url=url)
+    with pytest.raises(ConfigError, match="no SQLAlchemy URL") as refused:
+        open_database(settings)
+    assert not [each for each in (str(refused.value), settings.shown_url) if "secret" in each]
+
+
 # Safety
 
 

@@ -195,14 +195,18 @@ def copy_database(url: str, config_file: Path | None) -> None:
 
     config = chosen_config(config_file).require_site()
     target = Database(url=url, busy_timeout_s=config.database.busy_timeout_s)
+    if target.has_password:
+        raise click.UsageError(
+            "--to: no password here, where other users and the shell's history see it: leave it "
+            "out and give it in PGPASSWORD or ~/.pgpass"
+        )
     with stoppable(lambda: "nothing was copied"), told() as tell:
         carried = copy_to(config, target, tell)
     for table in carried:
         click.echo(
             f"{table.table:<16} {table.rows:>12} rows  SHA-256 {table.sha256[:16]}, the same"
         )
-    password = "; give its password in PGPASSWORD or ~/.pgpass" if target.has_password else ""
-    click.echo(f"now write into [database] of {config.source}{password}:")
+    click.echo(f"now write into [database] of {config.source}:")
     click.echo(f'url = "{target.tools_url}"')
 
 

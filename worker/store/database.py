@@ -32,8 +32,11 @@ def open_database(settings: Database, *, create: bool = False, read_only: bool =
     """
     try:
         url = make_url(settings.url)
-    except (ArgumentError, ValueError):  # their text may hold the password
-        raise ConfigError(f"database.url = '{settings.shown_url}' is no SQLAlchemy URL") from None
+    except (ArgumentError, ValueError):  # their text may hold the password, and so may the value
+        raise ConfigError(
+            "database.url is no SQLAlchemy URL, such as sqlite:///FILE or "
+            "postgresql://USER@HOST/DATABASE"
+        ) from None
     if url.drivername in NAMES:
         engine = open_server(url, settings, read_only=read_only)
     elif url.get_backend_name() == "sqlite" and url.database:

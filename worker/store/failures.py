@@ -10,6 +10,7 @@ from sqlalchemy.orm import Session
 
 from worker.intake.found import INBOX
 from worker.store.lists import mark_due
+from worker.store.mark import of_site
 from worker.store.tables import Failure, File
 
 Resolution = Literal["retrying", "retried", "discarded"]
@@ -57,9 +58,13 @@ def failures(
     reason: str | None = None,
     resolution: str | None = None,
     run: int | None = None,
+    site_mark: str | None = None,
     every: bool = False,
 ) -> list[Failing]:
-    """Failures that stand, or `every` one, oldest first; only of this reason, resolution or run."""
+    """Failures that stand, or `every` one, oldest first.
+
+    Only of this reason, resolution, run, or site of those that share the database.
+    """
     asked = _asked() if every or resolution else _asked().where(STANDING)
     if reason is not None:
         asked = asked.where(Failure.reason == reason)
@@ -67,6 +72,8 @@ def failures(
         asked = asked.where(Failure.resolution == resolution)
     if run is not None:
         asked = asked.where(Failure.run_id == run)
+    if site_mark is not None:
+        asked = asked.where(of_site(site_mark))
     return _read(engine, asked)
 
 
@@ -141,14 +148,22 @@ def resolve(engine: Engine, file_id: int, how: Resolution | None, now: datetime)
         mark_due(connection, [file_id])
 
 
-def owner_in_failed(engine: Engine, name: str) -> int | None:
+def owner_in_failed(engine: Engine, name: str, site_mark: str | None = None) -> int | None:
     """The file that goes by this name in failed/: names become free again, the newest has it.
 
-    Files of archives have no such name.
+    Files of archives have no such name. With `site_mark`, in failed/ of that site.
     """
     asked = select(func.max(File.id)).where(File.state == "failed", File.final_name == name)
+    if site_mark is not None:
+        asked = asked.where(of_site(site_mark))
     with Session(engine) as session:
         return session.scalar(asked)
+
+
+def is_of_site(engine: Engine, file_id: int, mark: str) -> bool:
+    """Whether the film of a file lies in the folders of this site, of several."""
+    with Session(engine) as session:
+        return session.scalar(select(File.id).where(File.id == file_id, of_site(mark))) is not None
 
 
 def standing_failures(engine: Engine, sources: Sequence[str], model_id: int) -> int:

@@ -4,25 +4,41 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime
 
-from sqlalchemy import Connection, Engine, func, select, text, update
+from sqlalchemy import ColumnElement, Connection, Engine, func, select, text, update
 from sqlalchemy.orm import Session
 
 from worker.store.dialect import one_at_a_time
-from worker.store.tables import SiteMark
+from worker.store.tables import File, SiteMark
 
 _KIND = 0x5343_4D4B  # "SCMK": ours, among all advisory locks of the server
+_FIRST = select(SiteMark.mark).order_by(SiteMark.made_at).limit(1)  # rows move when updated
 
 
 def site_mark(engine: Engine) -> str | None:
-    """The mark of the site, `None` before the first worker held it."""
+    """The mark of the site, the first of several; `None` before the first worker held it."""
     with Session(engine) as session:
-        return session.scalar(select(SiteMark.mark))
+        return session.scalar(_FIRST)
 
 
 def site_marks(engine: Engine) -> list[str]:
     """The marks of all sites of this database, the first one first."""
     with Session(engine) as session:
         return list(session.scalars(select(SiteMark.mark).order_by(SiteMark.made_at)))
+
+
+def of_site(mark: str) -> ColumnElement[bool]:
+    """Whether a file's film lies in the folders of this site, where several share the database.
+
+    Files that no site is named for are from before the second site: those of the first.
+    """
+    return func.coalesce(File.site_mark, _FIRST.scalar_subquery()) == mark
+
+
+def claims_of_others(engine: Engine, mark: str) -> set[str]:
+    """Claims of films that are on their way in the folders of other sites of this database."""
+    on_their_way = File.state.in_(("waiting", "attempted"))
+    with Session(engine) as session:
+        return set(session.scalars(select(File.claim).where(on_their_way, ~of_site(mark))))
 
 
 @contextmanager
@@ -44,7 +60,7 @@ def keep_site_mark(engine: Engine, mark: str, now: datetime) -> str:
     """Remember the mark, once and for all; gives the one that counts: another may be first."""
     with Session(engine) as session, session.begin():
         one_at_a_time(session.connection(), "site")
-        first = session.scalar(select(SiteMark.mark))
+        first = session.scalar(_FIRST)
         if first is None:
             session.add(SiteMark(mark=mark, made_at=now))
         return first or mark
