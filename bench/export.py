@@ -2,7 +2,8 @@
 
 Each is made and asked in a process of its own, on one thread, in turns with torch. Of the labelled
 films, a fixed sample is asked and others calibrate int8; `--outside` are films that the guard is
-to refuse. Results are kept in build/exports and written between the document's markers.
+to refuse. Results are kept in build/exports and written between the document's markers; those of
+another revision are dropped, and its exports made anew.
 """
 
 import argparse
@@ -19,7 +20,7 @@ from typing import Any
 import numpy as np
 
 from bench.export_tables import report
-from bench.speed.facts import ROOT, machine_facts
+from bench.speed.facts import ROOT, machine_facts, revision
 from bench.speed.films import data_folder
 from bench.speed.tables import placed
 from models.cards import InputConstants
@@ -36,7 +37,8 @@ WORK = ROOT / "build" / "exports"
 KEPT = WORK / "results.json"
 ELSEWHERE = {"litert": ROOT / ".venv-litert" / "bin" / "python"}  # formats with their own packages
 PRECISIONS = ("float32", "int8")
-SAMPLE = ("films", "of", "calibration", "outside", "outside_of")  # what two runs must share
+# What two runs must share:
+SAMPLE = ("revision", "films", "of", "calibration", "outside", "outside_of")
 EXPORT = ("model", "format", "precision")  # what a row is of
 
 Row = dict[str, Any]
@@ -78,7 +80,7 @@ def measure(chosen: argparse.Namespace) -> None:
 
 
 def joined(before: Row, now: Row) -> Row:
-    """What is measured now, with what was measured before of other exports on the same films."""
+    """What is measured now, with what was measured of other exports on these films at this commit."""
     if any(before.get(key) != now[key] for key in SAMPLE):
         return now
     rows = {tuple(row[key] for key in EXPORT): row for row in (*before["rows"], *now["rows"])}
@@ -91,11 +93,12 @@ def _place(key: tuple[str, str, str]) -> tuple[int, int, str]:
 
 
 def prepare(chosen: argparse.Namespace) -> Row:
-    """Draw the films and prepare them; exports of other films are removed, others are kept."""
+    """Draw the films and prepare them; exports of other films or another revision are removed."""
     card = load_model(find_model(chosen.models[0])).card
     asked, calibration = drawn(list(class_folders(chosen.films)), chosen)
     outside = spread(list(regular_files(chosen.outside)), chosen.outside_sample)
     now: Row = {
+        "revision": revision().rstrip("+"),  # a run that fills in the document makes a +
         "films": len(asked),
         "of": chosen.films.name,
         "calibration": len(calibration) // 2,

@@ -249,6 +249,7 @@ def exports(tmp_path):
     refused = {"model": "small", "format": "litert", "precision": "int8", "error": "not installed"}
     return {
         "facts": machine_facts(tmp_path),
+        "revision": "0123456789ab",
         "films": 1000,
         "of": "train224",
         "calibration": 128,
@@ -279,6 +280,7 @@ def test_exports_measured_later_join_those_on_the_same_films(exports):
     now = {**exports, "rows": [again]}
     assert joined({**exports, "rows": [other, first]}, now)["rows"] == [again, other]
     assert joined({**exports, "films": 9, "rows": [other]}, now) == now
+    assert joined({**exports, "revision": "ba9876543210", "rows": [other]}, now) == now
     assert joined({"rows": []}, now) == now
 
 

@@ -9,16 +9,18 @@ import kotlin.math.min
 /** Grey levels from 0 to 255, 255 brightest, row by row. */
 class Film(val levels: IntArray, val rows: Int, val columns: Int)
 
-/** The card's constants, of exactly the file that answers. */
+/** The card's constants, of exactly the file whose SHA-256 it names: check that before you open it. */
 class Card(
+    val sha256: String, val isInt8: Boolean,
     val sizePx: Int, val lowPercentile: Double, val highPercentile: Double, val guardThreshold: Double,
     val threshold: Double, val indeterminate: Pair<Double, Double>, val labels: Pair<String, String>,
 )
 
-/** A refused film has no probability and no heat map: nobody can show what is not handed on. */
+/** A refused film has no probability and no heat map: nobody can show what is not handed on.
+ * An int8 file's heat map may be far off: it has none. */
 sealed class Answer
 class Refused(val reason: String) : Answer()
-class Answered(val decision: String, val probability: Float, val heatMap: FloatArray) : Answer()
+class Answered(val decision: String, val probability: Float, val heatMap: FloatArray?) : Answer()
 
 /** The model's input, sizePx × sizePx in [0, 1], row by row. */
 fun modelInput(film: Film, card: Card): FloatArray {
@@ -52,7 +54,7 @@ fun decide(
         probability >= card.threshold -> card.labels.second
         else -> card.labels.first
     }
-    return Answered(decision, probability, heatMap)
+    return Answered(decision, probability, if (card.isInt8) null else heatMap)
 }
 
 /** What the pixels alone forbid, before any model is asked; or null. */

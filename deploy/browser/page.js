@@ -12,6 +12,7 @@ const REASONS = {
   "blank-picture": "the picture has no contrast",
   "polarity-unsure": "the pixels look like a negative although the tags say otherwise; never flipped by guess",
 };
+const INT8_HEAT_MAP = "From an int8 file: cells may be off by half of the scale and more; see the float32 file";
 const NO_ANSWER = "The model does not answer for this film. A human must read it.";
 
 // Evidence from 0 to the top of the card's scale: [red, green, blue, alpha], as worker/report/overlay.py.
@@ -157,6 +158,7 @@ function about(card) {
   const positive = card.labels[1];
   const stops = RAMP.map(([red, green, blue, alpha]) => `rgb(${red} ${green} ${blue} / ${OPACITY * alpha})`);
   get("ramp").style.backgroundImage = `linear-gradient(to right, ${stops})`;
+  get("heat-caveat").textContent = card.export.precision === "int8" ? `${INT8_HEAT_MAP}.` : "";
   get("scale-top").textContent = card.heat_map.evidence_scale;
   get("finding").textContent = get("heat-finding").textContent = positive;
   get("population").textContent = `Validated on ${description}, ${youngest} to ${oldest} years old, and on nobody else. A JPEG or PNG does not say the patient's age: check it yourself.`;

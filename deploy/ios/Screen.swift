@@ -12,10 +12,15 @@ struct Film {
 }
 
 /// The card, of exactly the file that answers: `JSONDecoder().decode(Card.self, from: json)`.
+/// `weights.sha256` is that file's, to be checked before it is opened.
 struct Card: Decodable {
+    struct Weights: Decodable { let sha256: String }
+    struct Export: Decodable { let precision: String }
     struct Input: Decodable { let size_px: Int, low_percentile: Double, high_percentile: Double }
     struct Guard: Decodable { let threshold: Double }
     struct Decision: Decodable { let threshold: Double, indeterminate: [Double] }
+    let weights: Weights
+    let export: Export
     let input: Input
     let `guard`: Guard
     let decision: Decision
@@ -23,9 +28,10 @@ struct Card: Decodable {
 }
 
 /// A refused film has no probability and no heat map: nobody can show what is not handed on.
+/// An int8 file's heat map may be far off: it has none.
 enum Answer {
     case refused(reason: String)
-    case answered(decision: String, probability: Float, heatMap: [Float])
+    case answered(decision: String, probability: Float, heatMap: [Float]?)
 }
 
 struct NotANumber: Error {}
@@ -62,7 +68,8 @@ func decide(
     let (value, band) = (Double(probability), card.decision.indeterminate)
     var decision = value >= card.decision.threshold ? card.labels[1] : card.labels[0]
     if band[0] < value && value < band[1] { decision = "INDETERMINATE" }
-    return .answered(decision: decision, probability: probability, heatMap: heatMap)
+    let shown = card.export.precision == "int8" ? nil : heatMap
+    return .answered(decision: decision, probability: probability, heatMap: shown)
 }
 
 /// What the pixels alone forbid, before any model is asked; or nil.

@@ -28,7 +28,7 @@ from worker.imaging.prepare import model_input
 from worker.inference.decide import decide
 from worker.records import Prediction, Tags
 from worker.report.overlay import legend
-from worker.report.wording import REASONS
+from worker.report.wording import INT8_HEAT_MAP, REASONS
 
 BROWSER = REPOSITORY / "deploy" / "browser"
 FILMS = sorted((REPOSITORY / "tests" / "films").rglob("*.jpeg"))
@@ -95,6 +95,16 @@ def page(opened: tuple[Page, list[str]]) -> Iterator[Page]:
     """The open page, which does nothing in any test that it should not."""
     yield opened[0]
     assert opened[1] == []
+
+
+def with_card(packed: Path, card: str, other: Path) -> Path:
+    """Another page, the same but for its card."""
+    text = packed.read_text(encoding="utf-8")
+    at = text.index('id="card" href="data:')
+    start, end = text.index(",", at) + 1, text.index('">', at)
+    content = base64.b64encode(card.encode()).decode()
+    other.write_text(text[:start] + content + text[end:], encoding="utf-8")
+    return other
 
 
 def given(page: Page, film: Path) -> dict[str, str]:
@@ -238,6 +248,20 @@ def test_a_refused_film_shows_neither_probability_nor_heat_map(page, odd):
     assert not any(letter.isdigit() for letter in shown["why"])
     assert heat_of(page) == 0
     assert not page.locator("#heat, #legend, #number").locator("visible=true").count()
+
+
+def test_a_heat_map_of_an_int8_file_says_so(browser, packed, card, page, tmp_path):
+    given(page, FILMS[-1])
+    assert not page.locator("#heat-caveat").is_visible()
+    small = card.model_dump(mode="json")
+    small["export"]["precision"] = "int8"
+    other = browser.new_page()
+    other.goto(with_card(packed, json.dumps(small), tmp_path / "int8.html").as_uri())
+    other.locator("#file:enabled").wait_for()
+    given(other, FILMS[-1])
+    assert other.locator("#heat-caveat").is_visible()
+    assert INT8_HEAT_MAP in other.locator("#legend").inner_text()
+    other.close()
 
 
 def test_every_answer_says_what_it_is_and_for_whom(page, card):
@@ -391,15 +415,10 @@ def test_a_page_is_never_written_over_another_file(exported, packed):
 
 
 def test_a_page_whose_model_was_changed_answers_nothing(browser, packed, card, tmp_path):
-    changed = tmp_path / "changed.html"
-    text = packed.read_text(encoding="utf-8")
     wrong = card.model_copy(
         update={"weights": card.weights.model_copy(update={"sha256": "0" * 64})}
     )
-    at = text.index('id="card" href="data:')
-    start, end = text.index(",", at) + 1, text.index('">', at)
-    other = base64.b64encode(wrong.model_dump_json().encode()).decode()
-    changed.write_text(text[:start] + other + text[end:], encoding="utf-8")
+    changed = with_card(packed, wrong.model_dump_json(), tmp_path / "changed.html")
     page = browser.new_page()
     page.goto(changed.as_uri())
     page.locator("#status:text-matches('cannot be used')").wait_for()

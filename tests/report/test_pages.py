@@ -12,7 +12,7 @@ from jinja2 import UndefinedError
 from worker.records import Decision, Tags
 from worker.report.environment import render
 from worker.report.pages import film_page, worklist_pages
-from worker.report.wording import CAVEAT, why
+from worker.report.wording import CAVEAT, INT8_HEAT_MAP, why
 from worker.store.previous import PreviousFilm
 
 EVIL = "\u202e\"'><script>alert(1)</script>\n\udcff\x00<img src=x onerror=alert(1)>"
@@ -56,6 +56,13 @@ def every_page(film, record, row, failure, run):
     pages = [film_page(film()), film_page(refused), film_page(film(evidence=None))]
     pages += worklist_pages(rows, [run], model, noon).values()
     return [*pages, *worklist_pages([], [], None, noon).values()]
+
+
+def test_a_heat_map_of_an_int8_file_says_so(film, model):
+    assert INT8_HEAT_MAP not in film_page(film())
+    small = replace(model, is_int8=True)
+    assert film_page(film(model=small)).count(INT8_HEAT_MAP) == 2  # legend, and how to read it
+    assert INT8_HEAT_MAP not in film_page(film(model=small, evidence=None))
 
 
 def test_every_page_says_that_it_is_no_diagnosis(every_page):

@@ -83,8 +83,6 @@ def classify(
     from worker.screening import Screener
 
     config = with_engine(chosen_config(config_file), engine, model)
-    if overlay:
-        _make_folder(overlay, int(config.site.dir_mode, 8))
     unread, looked, unlisted = 0, 0, Unlisted()
     total = sum(count_files(path, unlisted) for path in paths) if is_shown() else 0
     with (
@@ -92,6 +90,9 @@ def classify(
         closing(Screener(config, model)) as screener,
         bar("", total, "film") as shown,
     ):
+        if overlay:
+            _require_heat_maps(screener.card)
+            _make_folder(overlay, int(config.site.dir_mode, 8))
         files = chain.from_iterable(regular_files(path, unlisted) for path in paths)
         found = run_classify(screener, files, config.batch.size, config.decode.max_file_mb)
         for one in found:
@@ -112,6 +113,17 @@ def _line(one: "Classified", labels: Labels) -> str:
     score = "  –  " if record.decision == Decision.REFUSED else f"{record.probability:.3f}"
     why = f"  {record.reason}: {printable(record.message)}" if record.reason else ""
     return f"{style.decision(record.decision, labels, 13)} {score}  {printable(record.file)}{why}"
+
+
+def _require_heat_maps(card: "Card") -> None:
+    """Refuse what could be drawn only wrongly: no words stand beside a JPEG that is passed on."""
+    from worker.report.view import is_int8
+
+    if is_int8(card):
+        raise click.UsageError(
+            f"--overlay: {card.weights.file} is an int8 file, whose heat maps may be off by half "
+            "of their scale and more: name the float32 file, or leave --overlay out"
+        )
 
 
 def _make_folder(folder: Path, mode: int) -> None:
@@ -313,6 +325,7 @@ def _wrong(
     from worker.classify import classify as run_classify
     from worker.evaluate.page import WrongFilm, most_wrong
     from worker.report.overlay import blend, shrink
+    from worker.report.view import is_int8
 
     films = most_wrong(scored, _MOST_WRONG, screener.card.labels)
     paths = [Path(film.record.file) for film in films]
@@ -323,6 +336,7 @@ def _wrong(
         picture = overlay = None
         if one.film is not None and one.evidence is not None:
             picture = shrink(one.film.picture, _THUMBNAIL_PX)
-            overlay = blend(picture, one.evidence, scale, 1.0)
+            if not is_int8(screener.card):
+                overlay = blend(picture, one.evidence, scale, 1.0)
         wrong.append(WrongFilm(film.record, film.label, picture, overlay))
     return wrong

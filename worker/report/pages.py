@@ -52,6 +52,7 @@ def film_page(view: FilmView, *, served: bool = False, **more: Any) -> str:
         previous=[(film, role_of(film.decision, film.labels)) for film in view.previous],
         picture=data_uri("image/jpeg", view.picture),
         heat=_heat(view),
+        heat_caveat=wording.INT8_HEAT_MAP if view.model.is_int8 else "",
         legend=overlay.legend(),
         role=role_of(view.record.decision, view.model.labels),
         meaning=wording.meaning(view.record, view.model.labels),

@@ -23,7 +23,7 @@ from worker.report.results import FOLDER as RESULTS
 from worker.report.results import remove_results, row_of, write_results
 from worker.report.runs import FOLDER as RUNS
 from worker.report.runs import missing_runs, write_run, write_runs
-from worker.report.view import FilmView, ModelFacts, RunView
+from worker.report.view import FilmView, ModelFacts, RunView, is_int8
 from worker.report.worklist import fair_shares
 from worker.store import queries
 from worker.store.lists import lists
@@ -75,6 +75,7 @@ def model_facts(card: Card) -> ModelFacts:
         indeterminate=card.decision.indeterminate,
         guard_threshold=card.guard.threshold,
         evidence_scale=card.heat_map.evidence_scale,
+        is_int8=is_int8(card),
     )
 
 

@@ -6,7 +6,7 @@ from datetime import datetime
 import numpy as np
 from numpy.typing import NDArray
 
-from models.cards import Population
+from models.cards import Card, Population
 from worker.records import Labels, Record, Tags
 from worker.store.previous import PreviousFilm
 from worker.store.reviews import Review
@@ -20,7 +20,8 @@ class ModelFacts:
     `metrics` were measured at the card's threshold, which a site may have replaced by its own:
     `threshold_chosen_on` says on which films the one in use was chosen.
     `indeterminate` is the abstention band [low, high] in calibrated probability;
-    `evidence_scale` is the evidence (logit) at the top of the heat map's fixed scale.
+    `evidence_scale` is the evidence (logit) at the top of the heat map's fixed scale; `is_int8`
+    says that the map's cells may be far off.
     """
 
     name: str
@@ -37,6 +38,7 @@ class ModelFacts:
     indeterminate: tuple[float, float]
     guard_threshold: float
     evidence_scale: float
+    is_int8: bool = False
 
     @property
     def validated_on(self) -> str:
@@ -45,6 +47,11 @@ class ModelFacts:
         return (
             f"{people.description}, {people.min_age_years:g} to {people.max_age_years:g} years old"
         )
+
+
+def is_int8(card: Card) -> bool:
+    """Whether a card speaks of an int8 file, whose heat maps may be far off: docs/EXPORT.md."""
+    return card.export is not None and card.export.precision == "int8"
 
 
 @dataclass(frozen=True)

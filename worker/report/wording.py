@@ -8,6 +8,9 @@ from worker.report.text import age, score, sentence
 from worker.report.view import ModelFacts
 
 CAVEAT = "Decision support for a radiologist, not a diagnosis"
+INT8_HEAT_MAP = (
+    "From an int8 file: cells may be off by half of the scale and more; see the float32 file"
+)
 
 # As docs/OUTCOMES.md has them.
 REASONS: dict[str, str] = {
