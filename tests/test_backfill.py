@@ -381,7 +381,7 @@ def test_a_folder_that_cannot_be_listed_is_not_forgotten_when_the_run_is_cut_off
 ):
     """The next run went on behind it, called the list whole and ended well without its films."""
     monkeypatch.setattr("worker.lister._ROWS", 1)
-    real, left = os.scandir, [3]
+    real, left = os.scandir, [4]
 
     def refuses(folder):
         if str(folder).endswith("2019"):
@@ -401,7 +401,6 @@ def test_a_folder_that_cannot_be_listed_is_not_forgotten_when_the_run_is_cut_off
         with pytest.raises(Stopped):
             archivist.run(archive, on_error=unlisted.append)
     assert len(unlisted) == 1
-    archivist.run(archive)
     archivist.run(archive)
     assert sum(archivist.states().values()) == 7
 
