@@ -9,7 +9,7 @@ import pytest
 from sqlalchemy import text
 
 from worker.backfill import backfill
-from worker.errors import CorruptFile, TooLarge
+from worker.errors import CorruptFile, ShareGone, TooLarge
 from worker.intake.archive import Folder, archive_files
 from worker.pipeline import Pipeline
 from worker.site import hold_site
@@ -242,6 +242,37 @@ def test_a_share_that_fails_blames_no_film(archivist, archive, monkeypatch):
     assert archivist.run(archive)[Failed] == 0
 
 
+@pytest.mark.parametrize("when", ["mid-run", "at a resume"])
+def test_an_archive_whose_share_is_not_mounted_blames_no_film(archivist, archive, when):
+    """Every film that waited was called lost."""
+    away = archive.with_name("away")
+
+    def unmounted(_files, outcomes):
+        if outcomes and archive.exists() and not away.exists():
+            archive.rename(away)
+            archive.mkdir()
+            if when == "at a resume":
+                raise Stopped
+
+    with pytest.raises(ShareGone if when == "mid-run" else Stopped):
+        archivist.run(archive, batch_size=1, advance=unmounted)
+    with pytest.raises(ShareGone):
+        archivist.run(archive)
+    with pytest.raises(ShareGone):
+        archivist.run(archive, rescan=True)
+    archive.rmdir()
+    away.rename(archive)
+    archivist.run(archive)
+    assert archivist.states() == {"screened": 6, "duplicate": 1}
+
+
+def test_a_film_that_was_removed_from_an_archive_is_lost_all_the_same(archivist, archive):
+    half_done(archivist, archive)
+    gone = archive / "6.jpg"
+    gone.unlink()
+    assert archivist.run(archive)[Failed] == 1
+
+
 class Stopped(Exception):
     """Whoever ran it wants it to end."""
 
@@ -350,7 +381,7 @@ def test_a_folder_that_cannot_be_listed_is_not_forgotten_when_the_run_is_cut_off
 ):
     """The next run went on behind it, called the list whole and ended well without its films."""
     monkeypatch.setattr("worker.lister._ROWS", 1)
-    real, left = os.scandir, [3]
+    real, left = os.scandir, [4]
 
     def refuses(folder):
         if str(folder).endswith("2019"):
@@ -370,7 +401,6 @@ def test_a_folder_that_cannot_be_listed_is_not_forgotten_when_the_run_is_cut_off
         with pytest.raises(Stopped):
             archivist.run(archive, on_error=unlisted.append)
     assert len(unlisted) == 1
-    archivist.run(archive)
     archivist.run(archive)
     assert sum(archivist.states().values()) == 7
 

@@ -7,6 +7,7 @@ import stat
 import subprocess
 import sys
 from collections import Counter
+from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -215,12 +216,38 @@ def test_a_store_that_slows_us_down_is_asked_again_after_a_pause(work, monkeypat
     spool.close()
 
 
+def test_an_object_that_always_fails_does_not_keep_those_after_it_from_their_turn(
+    memory, work, monkeypatch
+):
+    """One object whose key was disabled ended every run at its place."""
+    monkeypatch.setattr("worker.spool._PAUSES_S", (0.0,))
+
+    def fails(url, path, source):
+        if url.endswith("1"):
+            raise OSError(errno.EIO, "the object store failed")
+
+    items = [item(number) for number in range(3)]
+    items = [replace(each, found=replace(each.found, source=memory)) for each in items]
+    spool = Spool(work, 1000, fails)
+    refused = [each.refused for each in spool.ready(items)]
+    assert [error and error.slug for error in refused] == [None, "unreadable-file", None]
+    assert refused[1].may_pass
+    spool.close()
+
+
+def test_an_object_whose_store_does_not_say_its_size_is_fetched(memory, tmp_path, monkeypatch):
+    monkeypatch.setattr("fsspec.implementations.memory.MemoryFileSystem.size", lambda *_: None)
+    fetch(f"{memory}/a.jpg", tmp_path / "film", memory)
+    assert (tmp_path / "film").read_bytes() == b"a.jpg"
+
+
 def test_a_store_that_goes_on_failing_blames_no_film(work, monkeypatch):
     monkeypatch.setattr("worker.spool._PAUSES_S", (0.0,))
 
     def fails(*_):
         raise OSError(errno.EBUSY, "busy")
 
+    monkeypatch.setattr("worker.intake.objects.require_listable", fails)
     spool = Spool(work, 1000, fails)
     with pytest.raises(OSError, match="busy"):
         list(spool.ready([item(1)]))

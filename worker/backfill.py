@@ -9,7 +9,7 @@ from sqlalchemy import Engine
 from worker.aside import Aside, Committed
 from worker.decoding import Started
 from worker.folders import raise_it
-from worker.intake.archive import Archive
+from worker.intake.archive import Archive, Ground
 from worker.lister import Lister
 from worker.pipeline import Pipeline
 from worker.spool import Spool
@@ -55,6 +55,7 @@ def backfill(
         advance(len(batch.items), outcomes)
 
     archives = list({each.source: each for each in archives}.values())
+    pipeline.require_archive = Ground(archives).require
     lister = Lister(
         engine,
         archives,

@@ -15,7 +15,7 @@ from typing import Literal
 
 from sqlalchemy import Engine
 
-from worker.intake.archive import Archive
+from worker.intake.archive import Archive, Ground
 from worker.intake.found import Found
 from worker.store.archives import (
     Listing,
@@ -51,6 +51,7 @@ class Lister:
         on_resume: Callable[[Listing], None],
     ) -> None:
         self._engine, self._archives = engine, archives
+        self._ground = Ground(archives)
         self._on_error, self._on_resume = on_error, on_resume
         self._run_id, self._model_id, self._rescan = run_id, model_id, rescan
         self._thread = threading.Thread(target=self._run, name="lister", daemon=True)
@@ -99,6 +100,8 @@ class Lister:
         known, waiting = listing(*mine), waiting_count(*mine)
         serves = known is not None and known.listed_at is not None and waiting > 0
         waiting += try_again(*mine)  # before any is read: numbers are read once, upwards
+        if waiting or (known and known.files and not known.listed_at):
+            self._ground.require(archive.source)  # an empty walk would end the list
         if known is None or self._rescan or (known.listed_at and not serves):
             known = begin_listing(*mine, _now())
         self.files += known.files

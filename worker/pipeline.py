@@ -44,7 +44,8 @@ class Pipeline:
     """Screens recorded files for one run. `name_for(item, failed)` gives their final names.
 
     `check` raises when the site's folders are not the ones that were marked: nothing may be
-    written then, and no file be called lost. `alive` is called while decoders are waited for.
+    written then, and no file be called lost. So does `require_archive` for a lost file's source.
+    `alive` is called while decoders are waited for.
     `reports` says which films get page and picture.
     """
 
@@ -67,6 +68,7 @@ class Pipeline:
         self._check, self._name_for, self._clock = check, name_for, clock
         self._reports = reports
         self._decoding = Decoding(engine, screener, config.decode.strikes, alive)
+        self.require_archive: Callable[[str], None] = lambda _source: None
         self._in_flight: set[str] = set()
         self.batches_under_way = 2 + ceil(_FILMS_PER_CORE * usable_cores() / config.batch.size)
         self._admission = Admission(config)
@@ -78,14 +80,21 @@ class Pipeline:
             sha256, error = self._admission.admit(item)
             batch.contents |= {item.id: sha256} if sha256 else {}
             batch.errors |= {item.id: error} if error else {}
-        if any(isinstance(error, LostFile) for error in batch.errors.values()):
-            self._check()
+        self._require_shares(batch)
         reach("batch-hashed")
         batch.known = self._screened(batch)
         self._count(items)
         self._decoding.begin(batch, skip=self._in_flight)
         self._in_flight |= batch.decoding.keys()
         return batch
+
+    def _require_shares(self, batch: Started) -> None:
+        """Files are lost only where the folders are the ones they were."""
+        lost = {i for i, error in batch.errors.items() if isinstance(error, LostFile)}
+        if lost:
+            self._check()
+        for source in {item.found.source for item in batch.items if item.id in lost}:
+            self.require_archive(source)
 
     def _count(self, items: Sequence[Item]) -> None:
         """Count the attempt of each, unless its lease did."""
@@ -115,6 +124,7 @@ class Pipeline:
         try:
             self._look_again(batch)
             films, rest = self._decoding.gather(batch, patient=patient)
+            self._require_shares(batch)
             reach("batch-decoded")
             items = [batch.decoding[sha256][0] for sha256 in films]
             files = [item.found.file for item in items]

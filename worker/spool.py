@@ -16,7 +16,7 @@ from pathlib import Path
 
 from worker.errors import FilmError, TooLarge
 from worker.filesystem import TEMPORARY
-from worker.intake.objects import fetch, may_pass
+from worker.intake.objects import blame, fetch, may_pass
 from worker.store.work import Item
 
 log = logging.getLogger(__name__)
@@ -49,7 +49,7 @@ class Spool:
     def ready(self, items: Iterable[Item]) -> Iterator[Item]:
         """The items in their order, each once its bytes are here or will not come.
 
-        Raises OSError when the store goes on failing after some pauses.
+        Raises OSError when the store goes on failing after some pauses, and does not list either.
         """
         waiting: deque[tuple[Item, Future[None] | None]] = deque()
         for item in items:
@@ -86,8 +86,10 @@ class Spool:
             try:
                 self._fetch(item.found.url, path, item.found.source)
             except OSError as error:
-                if pause_s is None or not may_pass(error) or self._stop.is_set():
+                if not may_pass(error) or self._stop.is_set():
                     raise
+                if pause_s is None:
+                    raise blame(error, item.found.source) from error
                 log.warning("the object store failed, it is asked again: %s", error.strerror)
                 self._stop.wait(pause_s)
             else:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+from worker.errors import ShareGone
 from worker.folders import display_name, raise_it, walk
 from worker.intake.found import Found
 
@@ -75,6 +76,41 @@ def archive_files(
         name = below if prefix == _HERE else entry.path
         where, size, mtime_ns = Path(base + below), status.st_size, status.st_mtime_ns
         yield Found(source, display_name(name), where, size, mtime_ns)
+
+
+class Ground:
+    """What archives' folders were at the start: a share may go, and leave its mount point."""
+
+    def __init__(self, archives: Sequence[Archive]) -> None:
+        roots = {each.source: each.given.resolve() for each in archives if isinstance(each, Folder)}
+        self._roots = {of: root if root.is_dir() else root.parent for of, root in roots.items()}
+        self._before = {source: _holder(root) for source, root in self._roots.items()}
+
+    def require(self, source: str) -> None:
+        """Raise ShareGone unless an archive's folder holds something and is the one it was."""
+        root = self._roots.get(source)
+        if root is None:  # in an object store, which answers for itself
+            return
+        now = _holder(root)
+        if now is None or now != self._before[source]:
+            raise ShareGone(
+                f"{display_name(root)} is gone, empty, or another folder than it was: if a share "
+                "is not mounted there, mount it; then run the same again"
+            )
+
+
+def _holder(folder: Path) -> tuple[int, int] | None:
+    """Device and inode of a folder; `None` for one that is gone or empty."""
+    try:
+        with os.scandir(folder) as entries:  # an automounted share is mounted by it
+            if next(entries, None) is None:
+                return None
+        status = folder.stat()
+    except FileNotFoundError:
+        return None
+    except PermissionError:  # it may still give the files it does not list
+        status = folder.stat()
+    return status.st_dev, status.st_ino
 
 
 def count_files(given: Path, on_error: Callable[[OSError], None] = raise_it) -> int:

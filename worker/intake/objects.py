@@ -91,8 +91,8 @@ def fetch(url: str, target: Path, source: str) -> None:
     try:
         with _asking(url):
             fs.get_file(name, os.fspath(target))
-            size = target.stat().st_size
-            if size != fs.size(name):
+            size, whole = target.stat().st_size, fs.size(name)
+            if whole is not None and size != whole:  # some web servers do not say
                 raise OSError(errno.EIO, "the object store gave fewer bytes than there are", url)
     except FileNotFoundError as error:
         require_listable(Objects(source))
@@ -108,6 +108,18 @@ def fetch(url: str, target: Path, source: str) -> None:
 def may_pass(error: OSError) -> bool:
     """Whether it is worth to ask the store again after a while: throttled, cut off, overloaded."""
     return error.errno not in (*_OUR_DISK, errno.EACCES, errno.EPERM, errno.ENOENT)
+
+
+def blame(error: OSError, source: str) -> UnreadableFile:
+    """What says that one object fails for ever, not its store.
+
+    Raises OSError when the store does not list what is there: it says nothing of its films then.
+    """
+    require_listable(Objects(source))
+    return UnreadableFile(
+        "the object store lists this object and goes on failing to give it "
+        f"({os.strerror(error.errno or errno.EIO)}): check its encryption key and its encoding"
+    )
 
 
 def _opened(url: str) -> tuple[Any, str]:
