@@ -39,6 +39,14 @@ def engine(monkeypatch):
     return start_engine(exported("openvino"), Model(engine="openvino"))
 
 
+def test_a_card_names_the_file_that_is_opened_first():
+    """Else another file would answer than the one that results name."""
+    about = exported("openvino").about.model_dump()
+    about["files"] = {"other.xml": "ef" * 32, **about["files"]}
+    with pytest.raises(ValueError, match=r"does not name weights\.safetensors first"):
+        make_card(export=about)
+
+
 @pytest.mark.parametrize("spoiled", [np.nan, np.inf])
 def test_a_film_that_is_not_finite_gets_no_answer(spoiled, engine):
     films = np.zeros((2, 8, 8), np.float32)
