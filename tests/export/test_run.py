@@ -1,0 +1,27 @@
+"""What `screen export` refuses, without converting anything."""
+
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from tests.standin import make_card
+from worker.errors import ExportFailed, UsageError
+from worker.export.formats import FORMATS
+from worker.export.run import ExportRequest, _compared, export
+from worker.inference.portable import Answers
+
+
+def test_answers_that_are_not_finite_are_not_kept():
+    scores = np.array([0.25, np.nan], np.float32)
+    answers = Answers(scores, np.zeros((2, 2, 2), np.float32), scores, scores)
+    code = SimpleNamespace(open_runtime=lambda *_, **__: lambda _: answers)
+    with pytest.raises(ExportFailed, match="not finite"):
+        _compared(None, SimpleNamespace(code=code), (), np.zeros((2, 8, 8), np.float32), "noise")
+
+
+@pytest.mark.parametrize("name", ["two words", "Säugling", "n" * 130])
+def test_a_name_that_no_file_may_have_is_said_before_the_work(name, tmp_path):
+    model = SimpleNamespace(card=make_card(name=name))
+    with pytest.raises(UsageError, match="another name"):
+        export(model, ExportRequest(FORMATS["onnx"], tmp_path))
