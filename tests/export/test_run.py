@@ -8,6 +8,7 @@ import pytest
 from tests.standin import make_card
 from worker.errors import ExportFailed, UsageError
 from worker.export.formats import FORMATS
+from worker.export.parity import compare, is_alike
 from worker.export.run import ExportRequest, _compared, export
 from worker.inference.portable import Answers
 
@@ -18,6 +19,14 @@ def test_answers_that_are_not_finite_are_not_kept():
     code = SimpleNamespace(open_runtime=lambda *_, **__: lambda _: answers)
     with pytest.raises(ExportFailed, match="not finite"):
         _compared(None, SimpleNamespace(code=code), (), np.zeros((2, 8, 8), np.float32), "noise")
+
+
+def test_a_map_of_one_cell_may_differ_by_rounding_and_no_more():
+    scores = np.array([0.25], np.float32)
+    expected = Answers(scores, np.ones((1, 1, 1), np.float32), scores, scores)
+    for apart, alike in ((1e-5, True), (1e-2, False)):
+        found = expected._replace(heat_map=expected.heat_map + np.float32(apart))
+        assert is_alike(compare(found, expected, make_card(), "noise")) is alike
 
 
 @pytest.mark.parametrize("name", ["two words", "Säugling", "n" * 130])
