@@ -1,5 +1,7 @@
 """What `screen export` refuses, without converting anything."""
 
+import hashlib
+import xml.etree.ElementTree as ET
 from types import SimpleNamespace
 
 import numpy as np
@@ -7,6 +9,7 @@ import pytest
 
 from tests.standin import make_card
 from worker.errors import ExportFailed, UsageError
+from worker.export import openvino
 from worker.export.formats import FORMATS
 from worker.export.parity import compare, is_alike
 from worker.export.run import ExportRequest, _compared, export
@@ -34,3 +37,15 @@ def test_a_name_that_no_file_may_have_is_said_before_the_work(name, tmp_path):
     model = SimpleNamespace(card=make_card(name=name))
     with pytest.raises(UsageError, match="another name"):
         export(model, ExportRequest(FORMATS["onnx"], tmp_path))
+
+
+def test_an_openvino_xml_names_its_weights(monkeypatch):
+    """Its SHA-256 is what results name: with other weights it must be another."""
+    library = openvino.openvino_library()
+    films = library.opset13.parameter([1, 2], np.float32)
+    added = library.opset13.add(films, np.array([[1, 2]], np.float32))
+    network = library.Model([added], [films], "two")
+    monkeypatch.setattr(openvino, "_converted", lambda *_: network)
+    xml, weights = openvino.convert(None, make_card(), None)
+    assert hashlib.sha256(weights).hexdigest().encode() in xml
+    assert ET.fromstring(xml).find("rt_info/screen/card") is not None
