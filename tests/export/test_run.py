@@ -49,3 +49,9 @@ def test_an_openvino_xml_names_its_weights(monkeypatch):
     xml, weights = openvino.convert(None, make_card(), None)
     assert hashlib.sha256(weights).hexdigest().encode() in xml
     assert ET.fromstring(xml).find("rt_info/screen/card") is not None
+
+
+def test_litert_is_installed_in_an_environment_of_its_own(monkeypatch):
+    monkeypatch.setattr("worker.export.formats.find_spec", lambda _: None)
+    with pytest.raises(UsageError, match="an environment of its own"):
+        FORMATS["litert"].require_converter(int8=False)
