@@ -65,7 +65,7 @@ class Classifier(nn.Module):
         self.net = net
         self.size_px = size_px
         self.dropout = nn.Dropout(0.2)
-        self._stages = family.stages(net)
+        self._cut, self._stages = family.stages, family.stages(net)
         self._taps, self._top = family.taps, family.top
         self._mean, self._std = mean, std
         self._stem, self._frozen = family.stem, 0
@@ -111,6 +111,7 @@ class Classifier(nn.Module):
         """A copy for inference that answers the same with less work: see `_fold`."""
         copied = copy.deepcopy(self).eval()
         _fold(copied.net)
+        copied._stages = self._cut(copied.net)  # of what stands there now
         return copied
 
     def forward(self, films: Tensor) -> Answer:

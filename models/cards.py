@@ -253,6 +253,8 @@ class Card(_Part):
         weights = self.weights
         if self.export and self.export.files.get(weights.file) != weights.sha256:
             raise ValueError(f"export.files does not name {weights.file} with its SHA-256")
+        if self.export and next(iter(self.export.files)) != weights.file:  # the one that is opened
+            raise ValueError(f"export.files does not name {weights.file} first")
         return self
 
     @property

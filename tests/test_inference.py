@@ -198,6 +198,15 @@ def test_folding_changes_no_answer(tiny_model, films):
     assert not any(isinstance(m, torch.nn.BatchNorm2d) for m in network.folded().modules())
 
 
+@pytest.mark.parametrize("architecture", FAMILIES)
+def test_what_is_folded_still_goes_where_the_whole_network_goes(architecture):
+    """To a device, a layout, another type: a part left behind would not take the others' films."""
+    folded = build(architecture, 64, 0.449, 0.226).folded().double()
+    with torch.inference_mode():
+        answer = folded(torch.rand(2, 1, 64, 64, dtype=torch.float64))
+    assert {each.dtype for each in (answer.logits, answer.last, *answer.depths)} == {torch.float64}
+
+
 @pytest.mark.parametrize("name", ["cuda:7", "cuda:99"])
 def test_a_device_that_is_not_there_is_an_error_of_the_configuration(name):
     with pytest.raises(ConfigError, match=rf"model\.device = '{name}'"):

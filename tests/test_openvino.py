@@ -121,3 +121,8 @@ def test_a_heat_map_by_gradient_needs_torch(model, monkeypatch):
         monkeypatch.setattr(type(member), "is_closed_form", property(lambda _: False))
     with pytest.raises(ConfigError, match="backward pass"):
         Engine(model, runtime="openvino")
+
+
+def test_a_film_that_is_not_finite_gets_no_answer(engine, films):
+    with pytest.raises(FloatingPointError, match="a film"):
+        engine.predict(np.full_like(films[:1], np.nan))

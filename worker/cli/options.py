@@ -82,12 +82,15 @@ def engine_option(command: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def with_engine(config: "Config", engine: str | None, model: str | None) -> "Config":
-    """The configuration with the engine that was asked for, or that the file named needs."""
+    """The configuration with the engine that was asked for, or that the model named needs."""
     if engine is None and model is not None:
         from worker.export.formats import format_of
 
         form = format_of(Path(model)) if Path(model).is_file() else None
-        engine = form.name if form else None
+        if form:
+            engine = form.name
+        elif config.model.engine == "onnx":  # of the site's own file; what is named here is none
+            engine = "torch"
     if engine is None:
         return config
     return config.model_copy(update={"model": config.model.model_copy(update={"engine": engine})})

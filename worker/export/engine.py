@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 from models.exports import ExportedModel
 from models.registry import LoadedModel
 from worker.config import Model, usable_cores
-from worker.errors import ConfigError
+from worker.errors import ConfigError, ScreenError
 from worker.export.formats import FORMATS
 from worker.inference.engine import Engine, finite
 from worker.inference.predictor import Predicts
@@ -44,7 +44,9 @@ class ExportedEngine:
             form = FORMATS[model.about.format]
             form.require_runtime()
             self._answers = form.code.open_runtime(model.contents, self.threads)
-        except (RuntimeError, ValueError) as error:
+        except ScreenError:
+            raise
+        except Exception as error:  # runtimes raise whatever they like
             raise ConfigError(
                 f"{model.card.weights.file} is as its card says, but {self._name} cannot open it "
                 f"({type(error).__name__}): export the model again"
@@ -58,8 +60,11 @@ class ExportedEngine:
     def predict(self, inputs: NDArray[np.float32]) -> list[Prediction]:
         """Predict N prepared films, float32 (N, S, S) in [0, 1], in order.
 
-        Raises FloatingPointError when an answer is not finite.
+        Raises FloatingPointError when a film or an answer is not finite: where OpenVINO clamps,
+        NaN becomes a number.
         """
+        if not np.isfinite(inputs).all():
+            raise FloatingPointError("a film holds numbers that are not finite")
         found = self._answers(np.ascontiguousarray(inputs))
         columns = zip(
             found.probability.tolist(),

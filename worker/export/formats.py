@@ -83,9 +83,10 @@ class Format:
     def _require(self, packages: Sequence[str], extra: str) -> None:
         missing = [name for name in packages if find_spec(name) is None]
         if missing:
-            raise UsageError(
+            apart = " in an environment of its own, see docs/EXPORT.md" if extra == "litert" else ""
+            raise UsageError(  # litert brings an older torch
                 f"the format {self.name} needs {missing[0]}, which is not installed: "
-                f"pip install 'cxr-screen[{extra}]'"
+                f"pip install 'cxr-screen[{extra}]'{apart}"
             )
 
 

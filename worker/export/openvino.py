@@ -1,5 +1,6 @@
 """OpenVINO IR: two files, the network as XML and its weights, for Intel's runtime on CPUs."""
 
+import hashlib
 import threading
 from collections.abc import Collection
 from pathlib import Path
@@ -17,18 +18,26 @@ from worker.inference.openvino_network import openvino_library
 from worker.inference.portable import INPUT, OUTPUTS, Answers, Portable
 
 _CARD_PATH = ["screen", "card"]  # in the file's rt_info
+_WEIGHTS_PATH = ["screen", "weights_sha256"]
 
 
 def convert(network: Portable, card: Card, calibration: Films | None) -> Contents:
     """Convert to float32, or to int8 where there are films to calibrate on.
 
-    The model's card stands in the XML too: a lone export still says its thresholds.
+    The model's card stands in the XML too: a lone export still says its thresholds. So does the
+    SHA-256 of the weights: results name the XML's alone.
     """
     openvino = openvino_library()
     model = _converted(openvino, network, card.input.size_px)
     if calibration is not None:
         model = _quantised(model, trunk_weights(network), calibration)
     model.set_rt_info(card_text(card), _CARD_PATH)
+    _, weights = _files(openvino, model)
+    model.set_rt_info(hashlib.sha256(weights).hexdigest(), _WEIGHTS_PATH)
+    return _files(openvino, model)
+
+
+def _files(openvino: Any, model: Any) -> Contents:
     with TemporaryDirectory() as folder:
         path = Path(folder) / "model.xml"
         openvino.save_model(model, path, compress_to_fp16=False)

@@ -24,12 +24,13 @@ def answers_of(engine: Engine, films: NDArray[np.float32]) -> Answers:
 def compare(found: Answers, expected: Answers, card: Card, of: str) -> Parity:
     """Compare the answers of an export with the model's own; `of` says which films."""
     maps = found.heat_map - expected.heat_map
-    ranges = np.ptp(expected.heat_map, axis=(1, 2))
+    least = MOST * card.heat_map.evidence_scale  # a map of one cell has no range
+    ranges = np.maximum(np.ptp(expected.heat_map, axis=(1, 2)), least)
     return Parity(
         films=len(expected.probability),
         of=of,
         probability=_most(found.probability - expected.probability),
-        heat_map=_most(maps / np.maximum(ranges, np.finfo(np.float32).tiny)[:, None, None]),
+        heat_map=_most(maps / ranges[:, None, None]),
         guard_score=max(
             _most(found.guard_score - expected.guard_score),
             _most(found.not_chest_score - expected.not_chest_score),

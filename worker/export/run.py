@@ -4,7 +4,10 @@ import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 
-from models.cards import EXPORT_CARD_SUFFIX, Card, Export, Parity, card_text
+import numpy as np
+from pydantic import TypeAdapter, ValidationError
+
+from models.cards import EXPORT_CARD_SUFFIX, Card, Export, FileName, Parity, card_text
 from models.registry import LoadedModel
 from worker.errors import ExportFailed, ScreenError, UsageError
 from worker.export import parity
@@ -46,7 +49,7 @@ def export(model: LoadedModel, request: ExportRequest, tell: Tell = nobody) -> E
     card, wanted = model.card, request.format
     wanted.require_converter(int8=request.int8)
     stem = f"{card.name}-int8" if request.int8 else card.name
-    names = [f"{stem}{suffix}" for suffix in wanted.suffixes]
+    names = [_file_name(f"{stem}{suffix}") for suffix in wanted.suffixes]
     files = [request.out / name for name in (*names, names[0] + EXPORT_CARD_SUFFIX)]
     _require_absent(files)
     calibration, compared, of = _films(card, request, tell)
@@ -70,6 +73,17 @@ def said(found: Parity) -> str:
         f"{found.forced_choices_changed} other decisions, {found.guard_decisions_changed} by the "
         "guard"
     )
+
+
+def _file_name(name: str) -> str:
+    """The name, if a card may hold it. Raises UsageError."""
+    try:
+        return TypeAdapter(FileName).validate_python(name)
+    except ValidationError as error:
+        raise UsageError(
+            f"the export would be called '{name}', but names of files are of letters (A to Z), "
+            "digits, '.', '_' and '-', 128 at most: give the model another name in its card"
+        ) from error
 
 
 def _require_absent(files: list[Path]) -> None:
@@ -119,6 +133,8 @@ def _compared(
         raise ExportFailed(
             f"the export cannot be opened by its own runtime ({type(error).__name__}): not kept"
         ) from error
+    if not all(np.isfinite(part).all() for part in found):
+        raise ExportFailed("the export answers with numbers that are not finite: not kept")
     expected = parity.answers_of(Engine(model, "cpu", "float32"), films)
     return parity.compare(found, expected, model.card, of)
 

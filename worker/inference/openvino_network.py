@@ -54,7 +54,13 @@ class OpenVinoNetwork:
         self._own = threading.local()  # a request serves one thread
 
     def __call__(self, films: Tensor) -> Explained:
-        """Answer for films (N, 1, S, S) in [0, 1]. See `Explained` for the shapes."""
+        """Answer for films (N, 1, S, S) in [0, 1]. See `Explained` for the shapes.
+
+        Raises FloatingPointError when a film is not finite: where OpenVINO clamps, NaN becomes a
+        number.
+        """
+        if not torch.isfinite(films).all():
+            raise FloatingPointError("a film holds numbers that are not finite")
         answers = [self._one(film[None]) for film in films]
         margins, evidence, *depths = (torch.cat(part) for part in zip(*answers, strict=True))
         return Explained(margins, evidence, tuple(depths))
