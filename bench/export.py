@@ -80,7 +80,7 @@ def measure(chosen: argparse.Namespace) -> None:
 
 
 def joined(before: Row, now: Row) -> Row:
-    """What is measured now, with what was measured of other exports on these films at this commit."""
+    """What is measured now, beside other exports on these films at this commit."""
     if any(before.get(key) != now[key] for key in SAMPLE):
         return now
     rows = {tuple(row[key] for key in EXPORT): row for row in (*before["rows"], *now["rows"])}
