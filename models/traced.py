@@ -39,6 +39,7 @@ def _traced(member: Classifier, films: Tensor) -> nn.Module:
     table: dict[Any, Any] = {
         **core_aten_decompositions(),
         **get_decompositions([torch.ops.aten.native_layer_norm]),  # OpenVINO knows one output of it
+        torch.ops.aten.var_mean.correction: _var_mean,  # a part of that, and not in core ATen
     }
     with sdpa_kernel(SDPBackend.MATH):  # the fused attention's backward is one opaque operation
         traced = make_fx(
@@ -48,6 +49,13 @@ def _traced(member: Classifier, films: Tensor) -> nn.Module:
             _allow_non_fake_inputs=True,  # the weights
         )(last)
     return _OfContiguous(traced)
+
+
+def _var_mean(
+    x: Tensor, dim: list[int] | None = None, *, correction: float, keepdim: bool = False
+) -> tuple[Tensor, Tensor]:
+    var: Tensor = torch.ops.aten.var.correction(x, dim, correction=correction, keepdim=keepdim)
+    return var, torch.ops.aten.mean.dim(x, dim, keepdim)
 
 
 class _OfContiguous(nn.Module):

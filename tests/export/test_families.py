@@ -46,4 +46,5 @@ def test_it_answers_as_torch_does_in_any_number(name, model, portable, expected)
 def test_the_whole_model_as_one_network_answers_as_its_parts_do(model, portable, expected):
     found = portable(torch.from_numpy(FILMS)[:, None])
     for one, other in zip(found, expected, strict=True):
-        np.testing.assert_allclose(one.numpy(), other, rtol=1e-3, atol=1e-4)
+        within = 1e-4 * (1 + np.ptp(other))  # numbers are rounded in another order
+        np.testing.assert_allclose(one.numpy(), other, rtol=1e-3, atol=within)
