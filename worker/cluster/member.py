@@ -15,6 +15,7 @@ from sqlalchemy import Engine
 from worker.aside import Aside
 from worker.chores import Chores
 from worker.cluster.ingester import Ingester
+from worker.cluster.lost import throw_away
 from worker.cluster.membership import Membership
 from worker.cluster.shelves import SharedShelves
 from worker.config import Config
@@ -25,10 +26,9 @@ from worker.intake.inbox import Look
 from worker.intake.watch import Watcher
 from worker.patience import TROUBLES, until_it_works
 from worker.pipeline import Pipeline
-from worker.report.site import render_again
 from worker.shelves import Shelves
-from worker.store.leases import give_back, lease, let_go, unfinished
-from worker.store.outcomes import Outcome, answers_to
+from worker.store.leases import give_back, lease, unfinished
+from worker.store.outcomes import Outcome
 from worker.store.work import Item, finished_files
 
 log = logging.getLogger(__name__)
@@ -204,22 +204,11 @@ class Member:
         done = {outcome.item.id for outcome in outcomes}
         lost = [item for item in batch.items if item.id not in done]
         if lost:
-            self._lost(
-                lost, {batch.contents[item.id] for item in lost if item.id in batch.contents}
-            )
+            for item in lost:  # whatever fails below: they are others' films
+                self._in_hand.pop(item.id, None)
+            throw_away(self._config, self._engine, lost, batch, self._of.holder.model_id)
         self._beat("working", finished=len(outcomes))
         self._put_away(done)
-
-    def _lost(self, items: list[Item], contents: set[str]) -> None:
-        """Others have these films: throw away what we made of them, and restore their pages."""
-        log.warning("leases were lost: results are thrown away", extra={"count": len(items)})
-        let_go(self._engine, items)
-        for item in items:
-            self._in_hand.pop(item.id, None)
-        answered = answers_to(self._engine, contents, self._of.holder.model_id)
-        render_again(
-            self._config.site, self._engine, answered, identity=self._config.dicom.identity
-        )
 
     def _put_away(self, ids: set[int] | None = None) -> None:
         """Move films that ended out of work/: these, or all in hand that did.

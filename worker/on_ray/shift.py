@@ -2,24 +2,21 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
 from worker.backfill import screen
 from worker.cluster.keeper import Keeper
+from worker.cluster.lost import throw_away
 from worker.cluster.seat import Seat
 from worker.decoding import Started
 from worker.pipeline import Pipeline
-from worker.report.site import render_again
-from worker.store.leases import Holder, give_back, lease, let_go
-from worker.store.outcomes import Outcome, answers_to
+from worker.store.leases import Holder, give_back, lease
+from worker.store.outcomes import Outcome
 from worker.store.work import Item
 
 if TYPE_CHECKING:
     from worker.on_ray.screening import Bench, Task
-
-log = logging.getLogger(__name__)
 
 _ASK_EVERY_S = 1.0  # whether films wait, while none is in hand
 
@@ -107,15 +104,7 @@ class Shift:
         done = {outcome.item.id for outcome in outcomes}
         lost = [item for item in batch.items if item.id not in done]
         if lost:
-            self._lost(lost, batch)
+            bench = self._bench
+            throw_away(bench.config, bench.engine, lost, batch, self._holder.model_id)
         for item in batch.items:
             self._in_hand.pop(item.id, None)
-
-    def _lost(self, items: list[Item], batch: Started) -> None:
-        """Others have these films: throw away what we made of them, and restore their pages."""
-        log.warning("leases were lost: results are thrown away", extra={"count": len(items)})
-        let_go(self._bench.engine, items)
-        contents = {batch.contents[item.id] for item in items if item.id in batch.contents}
-        config = self._bench.config
-        answered = answers_to(self._bench.engine, contents, self._holder.model_id)
-        render_again(config.site, self._bench.engine, answered, identity=config.dicom.identity)
