@@ -22,7 +22,7 @@ lint: .venv/lint  ## Style
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 
-types: .venv/lint  ## Types, strict
+types: .venv/lint .venv/test  ## Types, strict, of every optional package too
 	$(BIN)/mypy
 
 audit: .venv/audit  ## Known vulnerabilities of what is pinned; AUDIT=optional where nobody can be asked
