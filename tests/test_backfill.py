@@ -266,6 +266,23 @@ def test_an_archive_whose_share_is_not_mounted_blames_no_film(archivist, archive
     assert archivist.states() == {"screened": 6, "duplicate": 1}
 
 
+def test_another_share_in_the_place_of_an_archive_blames_no_film(archivist, archive):
+    """It is not empty: only the films that wait say that it is another."""
+    for number in range(20):
+        (archive / f"more-{number:02}.jpg").write_bytes(b"%d" % (10 + number))
+    archivist.run(archive, limit=5)
+    with archivist.engine.connect() as connection:
+        before = connection.execute(text("SELECT id, state FROM files ORDER BY id")).all()
+    archive.rename(archive.with_name("away"))
+    archive.mkdir()
+    (archive / "lost+found").write_bytes(b"none of these films")
+    with pytest.raises(ShareGone, match="none of the first"):
+        archivist.run(archive)
+    with archivist.engine.connect() as connection:
+        assert connection.execute(text("SELECT id, state FROM files ORDER BY id")).all() == before
+    assert archivist.run(archive, rescan=True)[Failed] >= 20
+
+
 def test_a_film_that_was_removed_from_an_archive_is_lost_all_the_same(archivist, archive):
     half_done(archivist, archive)
     gone = archive / "6.jpg"
@@ -401,6 +418,30 @@ def test_a_folder_that_cannot_be_listed_is_not_forgotten_when_the_run_is_cut_off
         with pytest.raises(Stopped):
             archivist.run(archive, on_error=unlisted.append)
     assert len(unlisted) == 1
+    archivist.run(archive)
+    assert sum(archivist.states().values()) == 7
+
+
+def test_a_stop_does_not_wait_for_a_folder_that_is_being_listed(archivist, archive, monkeypatch):
+    """A stop waited until a thousand more films were found, or none."""
+    monkeypatch.setattr("worker.lister._ROWS", 1)
+    monkeypatch.setattr("worker.lister._ENDS_WITHIN_S", 0.1)
+    real, goes_on, ended = Folder.files, threading.Event(), threading.Event()
+
+    def hangs(self, on_error, after=None):
+        yield next(real(self, on_error, after))
+        goes_on.wait(30)
+        ended.set()
+
+    with monkeypatch.context() as disk:
+        disk.setattr(Folder, "files", hangs)
+        archivist.run(archive, limit=1)
+        assert not ended.is_set()
+        goes_on.set()
+        assert ended.wait(20)
+    for thread in threading.enumerate():
+        if thread.name == "lister":
+            thread.join(20)
     archivist.run(archive)
     assert sum(archivist.states().values()) == 7
 

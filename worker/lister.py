@@ -10,7 +10,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime
-from itertools import islice
+from itertools import islice, takewhile
 from typing import Literal
 
 from sqlalchemy import Engine
@@ -24,11 +24,14 @@ from worker.store.archives import (
     listing,
     record_listed,
     try_again,
+    waiting_after,
     waiting_count,
 )
 
+_LOOKED_AT = 100  # films that wait, before an archive is gone on with
 _ROWS = 1000  # recorded in one transaction
 _FAR_AHEAD = 20_000  # files; beyond them the database is rather left to the screening
+_ENDS_WITHIN_S = 5.0  # a folder that is being listed then: no more is recorded afterwards
 _RESTS = (1.0, 9.0)  # per time spent recording: near, and far ahead
 
 
@@ -68,7 +71,7 @@ class Lister:
 
     def __exit__(self, *_: object) -> None:
         self._stop.set()
-        self._thread.join()
+        self._thread.join(_ENDS_WITHIN_S)
 
     def state(self, number: int) -> Literal["to come", "begun", "whole"]:
         """How far the list of this archive is. Raises what ended the thread."""
@@ -102,6 +105,9 @@ class Lister:
         waiting += try_again(*mine)  # before any is read: numbers are read once, upwards
         if waiting or (known and known.files and not known.listed_at):
             self._ground.require(archive.source)  # an empty walk would end the list
+        if waiting and not self._rescan:
+            first = waiting_after(*mine, 0, _LOOKED_AT)
+            self._ground.require_films(archive.source, [item.found.path for item in first])
         if known is None or self._rescan or (known.listed_at and not serves):
             known = begin_listing(*mine, _now())
         self.files += known.files
@@ -118,12 +124,16 @@ class Lister:
 
         def note(error: OSError) -> None:
             errors.append(error)
-            self._on_error(error)
+            if not self._stop.is_set():
+                self._on_error(error)
 
-        for found in _pieces(archive.files(note, known.listed_to)):
+        files = archive.files(note, known.listed_to)
+        for found in _pieces(takewhile(lambda _: not self._stop.is_set(), files)):
             if self._stop.is_set():
                 return
             self._record(known, found, gap=bool(errors))
+        if self._stop.is_set():  # or the walk would seem to have come to its end
+            return
         if errors:  # it goes on at the beginning, the next time
             begin_listing(self._engine, archive.source, self._model_id, _now())
         else:

@@ -3,7 +3,8 @@
 A block is 100,000 consecutive files; it has a Parquet file, or one for each month in which results
 came to an end. A block is written again only when something in it changed: the counts of
 `store.lists`, which each change moves in its own transaction, stand in the files' footers. So an
-export that was cut off goes on, and the next one costs what is new.
+export that was cut off goes on, and the next one costs what is new. After a restore the counts are
+those of another history, and all is written again.
 """
 
 from collections import defaultdict
@@ -21,7 +22,7 @@ from worker.parquet import Kind, Pieces, read_note
 from worker.progress import Tell, nobody
 from worker.report.site import make_folder
 from worker.store.lists import LIST_FILES, changes_by
-from worker.store.mark import site_mark
+from worker.store.mark import history, site_mark
 from worker.store.queries import Result, result_values, results_in
 
 By = Literal["block", "month"]
@@ -51,7 +52,12 @@ class _Export:
     def note(self) -> dict[str, str]:
         """What every file of this export says of itself."""
         mark = site_mark(self.engine) or ""
-        return {"site": mark, "by": self.by, "columns": " ".join(self.columns)}
+        return {
+            "site": mark,
+            "by": self.by,
+            "columns": " ".join(self.columns),
+            "history": history(self.engine),
+        }
 
 
 def export(
@@ -98,8 +104,8 @@ def _there(export: _Export) -> dict[int, dict[Path, _Note]]:
             name: export.note[name] for name in ("site", "by")
         }:
             raise UsageError(f"{path} is of another site, or not partitioned so: {_OTHERS}")
-        if note["columns"] != export.note["columns"]:
-            note["changes"] = ""  # of another version of the program: written again
+        if any(note.get(name) != export.note[name] for name in ("columns", "history")):
+            note["changes"] = ""  # of another version, or from before a restore: written again
         found[int(note["block"])][path] = note
     return found
 

@@ -4,7 +4,7 @@ import errno
 import fcntl
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -16,7 +16,7 @@ from worker.config import CONFIG_NAME, Config, Site, load_config
 from worker.errors import ConfigError, SiteBusy, UsageError
 from worker.filesystem import is_network, write_atomic
 from worker.folders import local_name
-from worker.marks import MARK, join_site, keep_marks
+from worker.marks import MARK, join_site, keep_marks, require_this_site
 from worker.store.database import open_database, require_current, upgrade
 from worker.store.office import only_backfill
 
@@ -64,8 +64,7 @@ def hold_site(config: Config) -> Iterator[Engine]:
     Raises NotASite, or SiteBusy when another worker holds the site.
     """
     if not config.database.is_file:
-        with share_site(config) as engine, only_backfill(engine):
-            join_site(config.site, engine, remembered_mark(config), datetime.now(UTC))
+        with hold_for_backfill(config) as (engine, _check):
             yield engine
         return
     with alone(config):
@@ -76,6 +75,27 @@ def hold_site(config: Config) -> Iterator[Engine]:
             yield engine
         finally:
             engine.dispose()
+
+
+@contextmanager
+def hold_for_backfill(config: Config) -> Iterator[tuple[Engine, Callable[[], None]]]:
+    """As `hold_site`, and what raises when the site is not held any more, or its folders are gone.
+
+    That is to be called before each batch, and before what it gave is written.
+    """
+    if config.database.is_file:
+        with hold_site(config) as engine:
+            yield engine, require_this_site(config.site, engine)
+        return
+    with share_site(config) as engine, only_backfill(engine) as require_only:
+        join_site(config.site, engine, remembered_mark(config), datetime.now(UTC))
+        require_marked = require_this_site(config.site, engine)
+
+        def check() -> None:
+            require_only()
+            require_marked()
+
+        yield engine, check
 
 
 def remembered_mark(config: Config) -> Path:

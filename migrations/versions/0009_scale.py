@@ -9,6 +9,7 @@ branch_labels = None
 depends_on = None
 
 WAITS = sa.text("state = 'waiting'")
+CLAIMED = sa.text("claim <> ''")
 
 # One row per file that came to an end: screened, duplicate or failed.
 RESULTS = """
@@ -105,6 +106,16 @@ def upgrade() -> None:
         sqlite_where=WAITS,
         postgresql_where=WAITS,
     )
+    op.drop_index(op.f("ix_files_claim"), "files")  # now a claim has one row, whoever recorded it
+    op.create_index(
+        op.f("ix_files_claim"),
+        "files",
+        ["claim"],
+        unique=True,
+        sqlite_where=CLAIMED,
+        postgresql_where=CLAIMED,
+    )
+    op.add_column("site", sa.Column("history", sa.String(32), nullable=False, server_default=""))
     op.add_column(
         "screenings",
         sa.Column("report_left_out", sa.Boolean(), nullable=False, server_default=sa.false()),

@@ -1,5 +1,7 @@
 """Leases are kept while the worker goes on, and given up for lost when they could not be."""
 
+import time
+
 import pytest
 from sqlalchemy import text
 
@@ -97,3 +99,19 @@ def test_what_living_workers_hold_stays_theirs_and_is_said(server, of_archive):
 
 def test_nobody_waits_for_films_of_other_archives(server, of_archive):
     assert await_the_dead(server, ["/other"], of_archive, 60, pytest.fail) == 0
+
+
+def test_a_host_that_sleeps_knows_how_long(server, new_holder, monkeypatch):
+    """`time.monotonic` stands still meanwhile."""
+    real, slept_s = time.clock_gettime, 0.0
+
+    def clock(which):
+        return real(which) + slept_s * (which == time.CLOCK_BOOTTIME)
+
+    monkeypatch.setattr(time, "clock_gettime", clock)
+    keeper = Keeper(server, new_holder())
+    keeper.tick()
+    keeper.require_lease()
+    slept_s = 61.0
+    with pytest.raises(LeaseLost):
+        keeper.require_lease()

@@ -2,6 +2,7 @@
 
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -23,7 +24,7 @@ from worker.store.leases import (
     take_over,
 )
 from worker.store.outcomes import Duplicate, Failed, Screened, finish
-from worker.store.work import add_strike, end_run, register_model
+from worker.store.work import add_strike, claimed_files, end_run, record, register_model
 from worker.store.workers import (
     end_runs_of_the_dead,
     end_worker,
@@ -310,3 +311,12 @@ def test_a_backfill_by_another_model_keeps_no_worker_from_watching(
     other = register_model(server, new_card(version="9"), "prepare-2", noon)
     new_holder(model=other, kind="backfill")
     assert other_models(server, holder.model_id, living_workers(server, 60)) == []
+
+
+def test_a_claim_has_one_row_wherever_a_host_mounts_the_share(server, holder, noon):
+    """A worker was paused before it recorded a claim, and its successor's sweep found it first."""
+    here = [item.found for item in feed(server, holder, noon, 1)]
+    there = replace(here[0], path=Path("/mnt/work/0/0.jpg"))
+    ids = (holder.run_id, holder.model_id)
+    assert record(server, [there], *ids, noon, site_mark=MARK) == []
+    assert [known.found for known, _ in claimed_files(server, ["0"]).values()] == here

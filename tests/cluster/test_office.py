@@ -79,6 +79,17 @@ def can_backfill(server):
         return False
 
 
+def test_a_backfill_learns_that_it_may_not_be_the_only_one_any_more(server):
+    with only_backfill(server) as require_only:
+        require_only()
+        holders = "SELECT pg_terminate_backend(pid) FROM pg_locks WHERE locktype = 'advisory'"
+        with server.begin() as connection:
+            connection.execute(text(holders))
+        assert eventually(lambda: can_backfill(server))
+        with pytest.raises(StoreError, match="another may run by now"):
+            require_only()
+
+
 def test_backfills_come_one_after_the_other(server):
     with only_backfill(server):
         assert not can_backfill(server)

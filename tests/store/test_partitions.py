@@ -5,12 +5,14 @@ from datetime import timedelta
 import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 import pytest
+from sqlalchemy import text
 
 from worker.cli.query import _KINDS
 from worker.config import Site
 from worker.errors import UsageError
 from worker.marks import keep_marks
 from worker.partitions import export
+from worker.store.backup import bring_up_to_date
 from worker.store.lists import mark_all_due
 from worker.store.queries import result_fields, results
 from worker.store.reviews import Review, add_review
@@ -106,6 +108,17 @@ def test_new_results_are_added_to_their_block(engine, shop, desk, folder):
     screen(shop, 4)
     export(engine, desk, folder, _KINDS)
     assert table(folder) == all_results(engine)
+
+
+def test_after_a_restore_all_is_written_again(engine, shop, desk, folder, noon):
+    """Counts of changes go back then, and may be equal to those in a footer again."""
+    screen(shop, 5)
+    export(engine, desk, folder, _KINDS)
+    bring_up_to_date(engine)
+    with engine.begin() as connection:
+        connection.execute(text("UPDATE result_lists SET changes = changes - 1"))  # as they were
+    assert export(engine, desk, folder, _KINDS).unchanged == 0
+    assert export(engine, desk, folder, _KINDS).files == 0
 
 
 def test_pages_that_are_due_anew_do_not_hide_a_change(engine, shop, desk, folder, noon):

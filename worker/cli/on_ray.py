@@ -35,11 +35,10 @@ def backfill_on_ray(
     from worker.cli.progress import bar, lengthen
     from worker.cli.tally import Tally
     from worker.interop.answering import answer_all
-    from worker.marks import require_this_site
     from worker.on_ray.attach import attached, require_address
     from worker.recovery import mend_pages
     from worker.report.site import settle_pages
-    from worker.site import hold_site
+    from worker.site import hold_for_backfill
     from worker.store.failures import standing_failures
 
     require_address(address)
@@ -57,7 +56,7 @@ def backfill_on_ray(
     sources = [archive.source for archive in archives]
     with (
         stoppable(stopped),
-        hold_site(config) as engine,
+        hold_for_backfill(config) as (engine, check),
         attached(address),
         driving(config, engine) as driver,
         _hired(config, engine, roots) as crew,
@@ -68,13 +67,13 @@ def backfill_on_ray(
         tally = Tally(crew.facts.card.labels)
 
         def tell(counts: Mapping[str, int], passed: int, files: int) -> None:
+            check()
             driver.alive()
             tally.put(counts, passed)
             lengthen(shown, min(files, limit + passed if limit else files))
             shown.set_postfix_str(tally.short(), refresh=False)
             shown.update(tally.files + passed - shown.n)
 
-        check = require_this_site(config.site, engine)
         mend_pages(config.site, engine, driver.alive, identity=config.dicom.identity)
         Backfill(
             engine,

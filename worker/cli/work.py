@@ -353,11 +353,10 @@ def backfill(
     from worker.cli.progress import bar, lengthen
     from worker.cli.tally import Tally
     from worker.interop.answering import answer_all
-    from worker.marks import require_this_site
     from worker.pipeline import Pipeline
     from worker.recovery import tidy
     from worker.report.site import settle_pages
-    from worker.site import hold_site
+    from worker.site import hold_for_backfill
     from worker.spool import Spool
     from worker.store.failures import standing_failures
 
@@ -391,7 +390,7 @@ def backfill(
 
     with (
         stoppable(stopped),
-        hold_site(config) as engine,
+        hold_for_backfill(config) as (engine, check),
         closing(screener_of(config, engine)) as screener,
         _run(engine, config, screener, "backfill", ", ".join(names_of(archives))) as (
             run_id,
@@ -407,7 +406,6 @@ def backfill(
             shown.set_postfix_str(tally.short(), refresh=False)
             shown.update(files)
 
-        check = require_this_site(config.site, engine)
         tidy(config.site, engine, identity=config.dicom.identity)
         sources = [each.source for each in archives]
         held = _still_held(config, engine, sources, model_id)

@@ -20,15 +20,20 @@ _TICKS_PER_LEASE = 3
 _LOOK_EVERY_S = 1.0
 
 
+def since_boot() -> float:
+    """Seconds since the host started, those included in which it slept."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME)
+
+
 class Keeper:
     """Renews what the worker holds, and takes back what others held and lost.
 
-    `now` is monotonic seconds, which go on while the process is stopped. A worker that hangs, as
-    `alive` was not called for long, keeps nothing: its films go to others.
+    `now` is monotonic seconds, which go on while the process is stopped or the host sleeps. A
+    worker that hangs, as `alive` was not called for long, keeps nothing: its films go to others.
     """
 
     def __init__(
-        self, engine: Engine, holder: Holder, now: Callable[[], float] = time.monotonic
+        self, engine: Engine, holder: Holder, now: Callable[[], float] = since_boot
     ) -> None:
         self._engine, self._holder, self._now = engine, holder, now
         self._alive_at = self._renewed_at = now()

@@ -11,6 +11,7 @@ from worker.errors import ShareGone
 from worker.folders import display_name, raise_it, walk
 from worker.intake.found import Found
 
+_SAYS_SOMETHING = 10  # films of an archive that are not there, and none that is
 _HERE = "./"  # stands before every name in the working directory, and is no part of it
 
 
@@ -96,6 +97,20 @@ class Ground:
             raise ShareGone(
                 f"{display_name(root)} is gone, empty, or another folder than it was: if a share "
                 "is not mounted there, mount it; then run the same again"
+            )
+
+    def require_films(self, source: str, waiting: Sequence[Path]) -> None:
+        """Raise ShareGone when none of the first films that wait lies there: another share may.
+
+        A few may have been deleted: of less than ten nothing is concluded.
+        """
+        if source not in self._roots or len(waiting) < _SAYS_SOMETHING:
+            return
+        if not any(os.path.lexists(path) for path in waiting):
+            raise ShareGone(
+                f"{display_name(self._roots[source])} holds none of the first {len(waiting)} films "
+                "that wait there: if another share is mounted, mount the right one, then run the "
+                "same again; if they were deleted, --rescan goes on without them"
             )
 
 

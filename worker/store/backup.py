@@ -18,7 +18,7 @@ from worker.intake.found import INBOX
 from worker.progress import Tell, nobody
 from worker.store.database import integrity_problems, open_database, revisions, upgrade
 from worker.store.lists import mark_all_due
-from worker.store.mark import mark_pages_unsafe
+from worker.store.mark import begin_history, mark_pages_unsafe
 from worker.store.tables import File
 
 _PREFIX = ".screen-copy-"
@@ -74,6 +74,7 @@ def bring_up_to_date(engine: Engine) -> None:
     mark_all_due(engine)
     with engine.begin() as connection:
         mark_pages_unsafe(connection, 1)
+        begin_history(connection)
 
 
 def forget_moved(engine: Engine, claims: set[str]) -> int:

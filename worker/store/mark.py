@@ -1,5 +1,6 @@
 """Which site a database belongs to, and which of its pages survived for sure."""
 
+import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime
@@ -64,6 +65,17 @@ def keep_site_mark(engine: Engine, mark: str, now: datetime) -> str:
         if first is None:
             session.add(SiteMark(mark=mark, made_at=now))
         return first or mark
+
+
+def history(engine: Engine) -> str:
+    """Which history of the database this is: a backup that is put in place begins another."""
+    with engine.connect() as connection:
+        return connection.scalar(select(SiteMark.history).order_by(SiteMark.made_at).limit(1)) or ""
+
+
+def begin_history(connection: Connection) -> None:
+    """What is counted from now on is not what was counted after the backup."""
+    connection.execute(update(SiteMark).values(history=uuid.uuid4().hex))
 
 
 def pages_safe(engine: Engine) -> int:

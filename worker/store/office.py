@@ -1,7 +1,8 @@
 """A duty that one worker has at a time: an advisory lock of PostgreSQL."""
 
 import logging
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from sqlalchemy import Connection, Engine, text
@@ -78,8 +79,12 @@ class Office:
 
 
 @contextmanager
-def only_backfill(engine: Engine) -> Iterator[None]:
-    """Be the only backfill of a database on a server. Raises SiteBusy when another one runs."""
+def only_backfill(engine: Engine) -> Iterator[Callable[[], None]]:
+    """Be the only backfill of a database on a server; gives what raises StoreError when it is lost.
+
+    It is lost with its connection: the server may have been started again, and another backfill may
+    run by now. Raises SiteBusy when another one runs.
+    """
     with engine.connect() as session:
         session.execution_options(isolation_level="AUTOCOMMIT")
         if not session.scalar(_TAKE, {"kind": _BACKFILL, "number": 0}):
@@ -88,6 +93,18 @@ def only_backfill(engine: Engine) -> Iterator[None]:
                 "run beside a backfill"
             )
         try:
-            yield
+            turn = threading.Lock()  # a connection is one thread's at a time
+            yield lambda: _require_connection(session, turn)
         finally:
             session.invalidate()  # and the lock ends with the connection
+
+
+def _require_connection(session: Connection, turn: threading.Lock) -> None:
+    try:
+        with turn:
+            session.execute(_ASK)
+    except StoreError as error:
+        raise StoreError(
+            "the connection that made this the only backfill was lost, another may run by now: run "
+            "the same again, it goes on where this one stopped"
+        ) from error

@@ -16,6 +16,7 @@ from sqlalchemy import (
     MetaData,
     String,
     Text,
+    TextClause,
     TypeDecorator,
     UniqueConstraint,
     and_,
@@ -33,12 +34,17 @@ _NAMES = {
     "fk": "fk_%(table_name)s_%(column_0_N_name)s",
     "pk": "pk_%(table_name)s",
 }
+CLAIMED = text("claim <> ''")  # as an index says it, and with it whoever wants that index
+
+
+def _where(rows: TextClause) -> dict[str, Any]:
+    """Options of an index over some rows."""
+    return {"sqlite_where": rows, "postgresql_where": rows}
 
 
 def _only(state: str) -> dict[str, Any]:
     """Options of an index over the files in one state, which are few."""
-    where = text(f"state = '{state}'")
-    return {"sqlite_where": where, "postgresql_where": where}
+    return _where(text(f"state = '{state}'"))
 
 
 class UtcDateTime(TypeDecorator[datetime]):
@@ -103,7 +109,8 @@ class Base(DeclarativeBase):
 class SiteMark(Base):
     """The one row that says which site this database belongs to (`worker.marks`).
 
-    Pages of screenings up to `pages_safe` were seen whole and then synced to the disk.
+    Pages of screenings up to `pages_safe` were seen whole and then synced to the disk. `history`
+    changes when a backup is put in place: what was counted after it counts no more.
     """
 
     __tablename__ = "site"
@@ -111,6 +118,7 @@ class SiteMark(Base):
     mark: Mapped[str] = mapped_column(String(32), primary_key=True)
     made_at: Mapped[datetime]
     pages_safe: Mapped[int] = mapped_column(Id, default=0, server_default="0")
+    history: Mapped[str] = mapped_column(String(32), default="", server_default="")
 
 
 class Model(Base):
@@ -337,7 +345,7 @@ class File(Base):
         ),
         UniqueConstraint("source", "path", "size", "mtime_ns", "claim", "model_id"),
         Index(None, "state", "source"),
-        Index(None, "claim"),
+        Index(None, "claim", unique=True, **_where(CLAIMED)),
         Index(None, "final_name", "state"),
         Index(None, "finished_at", "id"),
         Index(None, "probability", "id"),

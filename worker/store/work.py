@@ -24,10 +24,10 @@ from worker import __version__
 from worker.errors import FilmError, passing_slugs
 from worker.failpoints import reach
 from worker.intake.found import Found, found_at
-from worker.store.dialect import insert_into
+from worker.store.dialect import insert_into, is_server
 from worker.store.lists import mark_due
 from worker.store.pieces import pieces
-from worker.store.tables import ENDED, Failure, File, Model, Run
+from worker.store.tables import CLAIMED, ENDED, Failure, File, Model, Run
 
 _Key = tuple[str, bytes, int, int, str]  # source, place, size, time, claim
 _KnownRow = Row[int, str, bytes, int, int, str, str, int, int, int, int]
@@ -140,8 +140,9 @@ def record(
 
     A file of an archive that was recorded before keeps its row: this is how a backfill resumes.
     If it failed for a reason that may have passed (its rights, a limit), or an operator wants it
-    retried, it waits again. `site_mark` says in whose work/ they lie, where several sites share
-    the database.
+    retried, it waits again. A claim that was recorded under another path, by a host that mounts
+    the share elsewhere, keeps that row alone. `site_mark` says in whose work/ they lie, where
+    several sites share the database.
     """
     if not found:
         return []
@@ -155,7 +156,7 @@ def record(
     reach("files-recorded")
     return [
         Item(row.id, each, row.strikes, row.worker_deaths, row.worker_crashes)
-        for each, row in ((each, known[key]) for key, each in by_key.items())
+        for each, row in ((each, known[key]) for key, each in by_key.items() if key in known)
         if row.state not in ENDED or row.id in again
     ]
 
@@ -171,10 +172,9 @@ def record_within(
     shared = {"run_id": run_id, "model_id": model_id}
     by_key = {_key(each): each for each in found}
     again = len(found) - len(by_key)
-    if not _known(connection, found[-1:], model_id):
-        rows = [_row(each, now) | shared for each in by_key.values()]
-        if _insert(connection, rows) == len(rows):
-            return again
+    all_new = not _known(connection, found[-1:], model_id)
+    if all_new and _insert(connection, by_key.values(), shared, now) == len(by_key):
+        return again
     known = _insert_missing(connection, by_key, shared, now).values()
     before = [row for row in known if row.state in ENDED and row.run_id != run_id]
     return again + len(before)
@@ -185,15 +185,20 @@ def _insert_missing(
 ) -> dict[_Key, _KnownRow]:
     """Insert the files that have no row yet, with what all share; the rows of the others."""
     known = _known(connection, list(by_key.values()), shared["model_id"])
-    rows = [_row(each, now) | shared for key, each in by_key.items() if key not in known]
-    if rows:
-        _insert(connection, rows)
+    new = [each for key, each in by_key.items() if key not in known]
+    if new:
+        _insert(connection, new, shared, now)
     return {key: known[key] for key in by_key if key in known}
 
 
-def _insert(connection: Connection, rows: list[dict[str, object]]) -> int:
+def _insert(
+    connection: Connection, found: Iterable[Found], shared: dict[str, Any], now: datetime
+) -> int:
     """Insert rows of files, but those that are there; how many."""
+    if is_server(connection):  # in any order, two who insert the same could wait for each other
+        found = sorted(found, key=_key)
     new = insert_into(connection, File).on_conflict_do_nothing()
+    rows = [_row(each, now) | shared for each in found]
     return int(connection.execute(new, rows).rowcount)
 
 
@@ -313,7 +318,7 @@ def waiting_files(engine: Engine, source: str) -> list[Item]:
 
 def claimed_file(engine: Engine, claim: str) -> Item | None:
     """The file that was claimed into this folder of work/; `None` if it was never recorded."""
-    asked = select(File).where(File.claim == claim)  # files of archives have none
+    asked = select(File).where(File.claim == claim, CLAIMED)  # files of archives have none
     with Session(engine) as session:
         row = session.scalar(asked)
         return None if row is None else item_of(row)
@@ -324,7 +329,7 @@ def claimed_files(engine: Engine, claims: Sequence[str]) -> dict[str, tuple[Item
     found: dict[str, tuple[Item, bool]] = {}
     with Session(engine) as session:
         for some in pieces(claims, _ASKED_AT_ONCE):
-            for row in session.scalars(select(File).where(File.claim.in_(some))):
+            for row in session.scalars(select(File).where(File.claim.in_(some), CLAIMED)):
                 found[row.claim] = item_of(row), row.finished_at is not None
     return found
 
