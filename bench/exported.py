@@ -18,7 +18,7 @@ from sklearn.metrics import roc_auc_score
 
 from models.cards import EXPORT_CARD_SUFFIX, Card
 from models.registry import LoadedModel, find_model, load_model
-from worker.errors import ScreenError
+from worker.errors import ExportFailed, ScreenError
 from worker.export import parity
 from worker.export.formats import FORMATS, Runtime
 from worker.export.run import ExportRequest, export
@@ -55,11 +55,12 @@ def measured(model_name: str, name: str, precision: str, folder: Path) -> dict[s
         films, outside, is_ill = (saved[part] for part in ("films", "outside", "is_ill"))
     expected, expected_outside = torch_answers(engine, folder / model_name, films, outside)
     found, found_outside = runtime(films), runtime(outside)
-    about = card.export
+    if card.export is None:
+        raise ExportFailed(f"{files[-1]} is no card of an export")
     return {
         "source_bytes": (find_model(model_name) / model.card.weights.file).stat().st_size,
         "files_bytes": sum(file.stat().st_size for file in files),
-        "made_with": about.made_with if about else {},
+        "made_with": card.export.made_with,
         **ratio(engine, runtime, films[:TIMED]),
         "parity": parity.compare(found, expected, model.card, "").model_dump(),
         "decisions_changed": changed(found, expected, model.card),

@@ -174,8 +174,9 @@ class Parity(_Part):
 
     Largest differences: of probabilities, of guard scores, of heat maps as a share of the range of
     the model's own map of that film. `forced_choices_changed` counts films on the other side of the
-    threshold, `guard_decisions_changed` those on the other side of the guard's. `of` says which
-    films, for people.
+    threshold, `abstentions_changed` those within the abstention band for one alone,
+    `guard_decisions_changed` those on the other side of the guard's. `of` says which films, for
+    people.
     """
 
     films: Annotated[int, Field(ge=1)]
@@ -184,6 +185,7 @@ class Parity(_Part):
     heat_map: Annotated[float, Field(ge=0)]
     guard_score: Annotated[float, Field(ge=0)]
     forced_choices_changed: Count
+    abstentions_changed: Count
     guard_decisions_changed: Count
 
 
@@ -199,7 +201,7 @@ class Export(_Part):
     source_sha256: Sha256
     files: Annotated[dict[FileName, Sha256], Field(min_length=1)]
     made_with: dict[str, str]
-    parity: Parity | None
+    parity: Parity
 
 
 class Population(_Part):

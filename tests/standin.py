@@ -58,6 +58,30 @@ def make_card(**changes: object) -> Card:
     return Card.model_validate({**values, **changes})
 
 
+def exported_card(
+    form: str, precision: str = "float32", others: tuple[str, ...] = (), **changes: object
+) -> Card:
+    """The card of an export of that tiny model, which has these files besides its main one."""
+    about = {
+        "format": form,
+        "precision": precision,
+        "source_sha256": "ab" * 32,
+        "files": dict.fromkeys(("weights.safetensors", *others), "cd" * 32),
+        "made_with": {},
+        "parity": {
+            "films": 8,
+            "of": "noise",
+            "probability": 0.0,
+            "heat_map": 0.0,
+            "guard_score": 0.0,
+            "forced_choices_changed": 0,
+            "abstentions_changed": 0,
+            "guard_decisions_changed": 0,
+        },
+    }
+    return make_card(export=about, **changes)
+
+
 class StandInScreener:
     """Answers like `worker.screening.Screener`, without processes and without a network.
 

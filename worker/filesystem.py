@@ -112,6 +112,32 @@ def write_atomic(path: Path, data: bytes, mode: int, *, sync: bool = False) -> N
 
 def write_all_atomic(files: Mapping[Path, bytes], mode: int, *, sync: bool = False) -> None:
     """`write_atomic` of several files: all are written, then synced together, then renamed."""
+    with _written(files, mode, sync=sync) as temporary:
+        for path in files:
+            temporary.pop(path).replace(path)
+            reach("file-renamed")
+
+
+def write_new(files: Mapping[Path, bytes], mode: int) -> None:
+    """Write several files, whole and synced, over no other: all of them or none.
+
+    Raises FileExistsError, OSError.
+    """
+    done: list[Path] = []
+    with _written(files, mode, sync=True) as temporary:
+        try:
+            for path in files:
+                move_new(temporary[path], path)
+                done.append(path)
+        except BaseException:
+            for path in done:
+                path.unlink(missing_ok=True)
+            raise
+
+
+@contextmanager
+def _written(files: Mapping[Path, bytes], mode: int, *, sync: bool) -> Iterator[dict[Path, Path]]:
+    """Files under temporary names, by what they will be called; what is left of them goes."""
     temporary: dict[Path, Path] = {}
     try:
         for path, data in files.items():
@@ -125,13 +151,10 @@ def write_all_atomic(files: Mapping[Path, bytes], mode: int, *, sync: bool = Fal
         if sync:
             _sync_files(list(temporary.values()))
             reach("file-synced")
-        for path in files:
-            temporary.pop(path).replace(path)
-            reach("file-renamed")
-    except BaseException:
+        yield temporary
+    finally:
         for left in temporary.values():
             left.unlink(missing_ok=True)
-        raise
 
 
 @contextmanager

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from models.exports import ExportedModel
-from tests.standin import make_card
+from tests.standin import exported_card, make_card
 from worker.config import Model
 from worker.errors import ConfigError
 from worker.export import openvino
@@ -14,15 +14,7 @@ from worker.inference.portable import Answers
 
 def exported(name, *contents):
     """A verified export with these contents."""
-    about = {
-        "format": name,
-        "precision": "float32",
-        "source_sha256": "ab" * 32,
-        "files": {"weights.safetensors": "cd" * 32},
-        "made_with": {},
-        "parity": None,
-    }
-    card = make_card(export=about)
+    card = exported_card(name, others=("weights.bin",) if name == "openvino" else ())
     return ExportedModel(card, card.export, contents)
 
 
@@ -45,6 +37,14 @@ def test_a_card_names_the_file_that_is_opened_first():
     about["files"] = {"other.xml": "ef" * 32, **about["files"]}
     with pytest.raises(ValueError, match=r"does not name weights\.safetensors first"):
         make_card(export=about)
+
+
+@pytest.mark.parametrize("others", [(), ("a.bin", "b.bin")])
+def test_a_card_names_as_many_files_as_the_format_has(others):
+    card = exported_card("openvino", others=others)
+    model = ExportedModel(card, card.export, (b"",) * (1 + len(others)))
+    with pytest.raises(ConfigError, match=f"names {1 + len(others)} files.*has 2"):
+        start_engine(model, Model(engine="openvino"))
 
 
 @pytest.mark.parametrize("spoiled", [np.nan, np.inf])

@@ -4,6 +4,7 @@ import json
 import shutil
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -16,9 +17,11 @@ from worker.config import Model
 from worker.errors import ConfigError, ExportFailed, UsageError
 from worker.export import onnx as onnx_format
 from worker.export.engine import start_engine
+from worker.export.films import noise
 from worker.export.formats import FORMATS
 from worker.export.names import NAMES
 from worker.export.run import ExportRequest, export
+from worker.filesystem import write_new
 
 ONNX = FORMATS["onnx"]
 
@@ -63,6 +66,19 @@ def test_a_card_alone_is_not_written_over_either(model, copy):
     copy.unlink()
     with pytest.raises(UsageError, match=r"card\.json is there already"):
         export(model, ExportRequest(ONNX, copy.parent))
+
+
+def test_of_two_exports_at_once_one_is_kept_whole(model, tmp_path, monkeypatch):
+    def first(files, mode):
+        for path in files:
+            path.write_bytes(b"of the other")
+        write_new(files, mode)
+
+    monkeypatch.setattr("worker.export.run.write_new", first)
+    with pytest.raises(UsageError, match="there already"):
+        export(model, ExportRequest(ONNX, tmp_path))
+    there = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    assert there == dict.fromkeys(("tiny.onnx", "tiny.onnx.card.json"), b"of the other")
 
 
 def test_a_missing_package_is_named_with_its_extra(model, tmp_path, monkeypatch):
@@ -267,6 +283,19 @@ def test_verify_checks_every_file_of_an_export(made, copy, screen, tmp_path):
     bad = screen("models", "verify", copy, cwd=tmp_path)
     assert bad.returncode == 1
     assert "SHA-256" in bad.stderr
+
+
+@pytest.mark.parametrize("name", ["onnx", "openvino"])
+def test_threads_that_ask_one_engine_at_once_get_each_the_answer_to_its_film(made, name):
+    engine = start_engine(read_export(made[name]), Model(engine=name), cores=4)
+    films = noise(read_card(made[name]).input.size_px)[:, None]
+    alone = [engine.predict(film)[0] for film in films]
+    assert len({one.probability for one in alone}) == len(films)
+    with ThreadPoolExecutor(8) as pool:
+        rounds = list(pool.map(lambda film: engine.predict(film)[0], [*films] * 20))
+    for found, expected in zip(rounds, alone * 20, strict=True):
+        assert found.probability == expected.probability
+        assert (found.evidence == expected.evidence).all()
 
 
 def test_an_engine_that_is_not_installed_is_named_with_its_extra(made, monkeypatch):

@@ -12,6 +12,7 @@ from PIL import Image
 
 from models.cards import Calibration, FindingCode
 from tests.interop import workshop
+from tests.standin import exported_card
 from worker.imaging.attributes import PATIENT_AND_STUDY
 from worker.imaging.decode import decode
 from worker.imaging.header import attributes_of
@@ -260,6 +261,16 @@ def test_a_refused_film_has_no_heat_map(answers):
     )
     assert (without[..., 0] == without[..., 2]).all()
     assert (with_map[..., 0] != with_map[..., 2]).any()
+
+
+def test_what_an_int8_file_answered_has_no_heat_map_either(answers):
+    """It may be far off, and the picture travels without its report."""
+    by_int8 = answers(workshop.film(), card=exported_card("onnx", "int8"))["sc"]
+    film = pydicom.dcmread(by_int8).pixel_array[:760]
+    assert (film[..., 0] == film[..., 2]).all()
+    by_float32 = answers(workshop.film(), card=exported_card("onnx"))["sc"]
+    film = pydicom.dcmread(by_float32).pixel_array[:760]
+    assert (film[..., 0] != film[..., 2]).any()
 
 
 def test_what_the_film_does_not_say_of_burned_in_names_the_answer_does_not_either(answers):

@@ -50,6 +50,4 @@ def export(model: str, format_name: str, out: Path, int8: bool, films: Path | No
     main = exported.files[0]
     size_mb = sum(file.stat().st_size for file in exported.files[:-1]) / 1e6
     click.echo(f"wrote {main} ({size_mb:.1f} MB) and its card")
-    about = exported.card.export
-    if about and about.parity:
-        click.echo(f"against torch, {said(about.parity)}")
+    click.echo(f"against torch, {said(exported.parity)}")

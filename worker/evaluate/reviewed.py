@@ -13,6 +13,7 @@ from worker.evaluate.sample import Scored
 from worker.labels import group_and_domain
 from worker.report.overlay import blend, shrink
 from worker.report.text import filename, short
+from worker.report.view import is_int8
 from worker.store.queries import stored_screening
 from worker.store.reviewed import ReviewedAnswer, card_and_films, reviewed_answers
 
@@ -116,6 +117,7 @@ def wrong_films(
         picture = overlay = None
         if (reports / stored.picture).is_file():
             picture = shrink((reports / stored.picture).read_bytes(), side_px)
-            overlay = blend(picture, stored.evidence, scale, 1.0)
+            if not is_int8(reviewed.card):  # whose maps may be far off
+                overlay = blend(picture, stored.evidence, scale, 1.0)
         wrong.append(WrongFilm(film.record, film.label, picture, overlay))
     return wrong

@@ -84,6 +84,12 @@ def _checked(model: ExportedModel, wanted: Model) -> str:
             f"{file} was exported for {about.format}, which does not screen here: name an ONNX or "
             "OpenVINO file, or the model itself"
         )
+    expected = len(FORMATS[about.format].suffixes)
+    if len(about.files) != expected:
+        raise ConfigError(
+            f"the card of {file} names {len(about.files)} files, an export for {about.format} has "
+            f"{expected}: export the model again"
+        )
     if wanted.engine != about.format:
         raise ConfigError(
             f"model.engine = '{wanted.engine}', but {file} was exported for {about.format}: set "

@@ -35,26 +35,38 @@ def compare(found: Answers, expected: Answers, card: Card, of: str) -> Parity:
             _most(found.guard_score - expected.guard_score),
             _most(found.not_chest_score - expected.not_chest_score),
         ),
-        forced_choices_changed=_crossed(
-            found.probability, expected.probability, card.decision.threshold
+        forced_choices_changed=_changed(
+            found.probability >= card.decision.threshold,
+            expected.probability >= card.decision.threshold,
         ),
-        guard_decisions_changed=int(np.sum(_outside(found, card) != _outside(expected, card))),
+        abstentions_changed=_changed(_abstains(found, card), _abstains(expected, card)),
+        guard_decisions_changed=_changed(_outside(found, card), _outside(expected, card)),
     )
 
 
 def is_alike(parity: Parity) -> bool:
     """Whether an export answers as its model does, within `MOST` and without another decision."""
     apart = max(parity.probability, parity.heat_map, parity.guard_score)
-    changed = parity.forced_choices_changed + parity.guard_decisions_changed
-    return apart <= MOST and not changed
+    changed = (
+        parity.forced_choices_changed,
+        parity.abstentions_changed,
+        parity.guard_decisions_changed,
+    )
+    return apart <= MOST and not any(changed)
 
 
 def _most(differences: NDArray[np.float32]) -> float:
     return float(f"{np.abs(differences).max():.3g}")
 
 
-def _crossed(found: NDArray[np.float32], expected: NDArray[np.float32], threshold: float) -> int:
-    return int(np.sum((found >= threshold) != (expected >= threshold)))
+def _changed(found: NDArray[np.generic], expected: NDArray[np.generic]) -> int:
+    return int(np.sum(found != expected))
+
+
+def _abstains(answers: Answers, card: Card) -> NDArray[np.bool_]:
+    """Whether each film lies within the abstention band."""
+    low, high = card.decision.indeterminate
+    return (answers.probability > low) & (answers.probability < high)
 
 
 def _outside(answers: Answers, card: Card) -> NDArray[np.int64]:

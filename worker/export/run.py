@@ -14,7 +14,7 @@ from worker.export import parity
 from worker.export.films import NOISE, noise, read_films
 from worker.export.formats import Contents, Films, Format
 from worker.export.quiet import quiet
-from worker.filesystem import write_all_atomic
+from worker.filesystem import write_new
 from worker.inference.engine import Engine
 from worker.inference.portable import Portable
 from worker.progress import Tell, nobody
@@ -34,9 +34,13 @@ class ExportRequest:
 
 @dataclass(frozen=True)
 class Exported:
-    """An export as it was written: its card and its files, the main first, the card last."""
+    """An export as it was written: its card, what is said in there of how it compares, its files.
+
+    The main file is the first, the card the last.
+    """
 
     card: Card
+    parity: Parity
     files: tuple[Path, ...]
 
 
@@ -61,8 +65,12 @@ def export(model: LoadedModel, request: ExportRequest, tell: Tell = nobody) -> E
     request.out.mkdir(parents=True, exist_ok=True)
     _require_absent(files)
     text = card_text(made).encode()
-    write_all_atomic(dict(zip(files, (*contents, text), strict=True)), _FILE_MODE, sync=True)
-    return Exported(made, tuple(files))
+    try:
+        write_new(dict(zip(files, (*contents, text), strict=True)), _FILE_MODE)
+    except FileExistsError:  # another export of this name was faster
+        _require_absent(files)
+        raise
+    return Exported(made, found, tuple(files))
 
 
 def said(found: Parity) -> str:
@@ -70,8 +78,8 @@ def said(found: Parity) -> str:
     return (
         f"{found.films} films, {found.of}: probability at most {found.probability:.2g} apart, "
         f"guard score {found.guard_score:.2g}, heat map {100 * found.heat_map:.2g}% of its range; "
-        f"{found.forced_choices_changed} other decisions, {found.guard_decisions_changed} by the "
-        "guard"
+        f"{found.forced_choices_changed} other decisions, {found.abstentions_changed} other "
+        f"abstentions, {found.guard_decisions_changed} other decisions of the guard"
     )
 
 

@@ -9,6 +9,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from worker.interop.answer import NOTICE, Subject
 from worker.report.overlay import grey_of, lay_over
+from worker.report.view import is_int8
 
 _FILM_PX = 1024  # longest side of the film
 _LEAST_WIDTH_PX = 760  # the words need it
@@ -25,7 +26,8 @@ _Line = tuple[str, int, tuple[int, int, int]]
 def draw(subject: Subject, picture: bytes) -> NDArray[np.uint8]:
     """RGB uint8 (rows, columns, 3) of a film's grey JPEG with all that belongs to it.
 
-    A refused film has no heat map and no probability: neither is validated.
+    A refused film has no heat map and no probability: neither is validated. Nor has one that an
+    int8 file answered a heat map: it may be far off, and a picture travels without its report.
     Raises ValueError for a picture that cannot be decoded.
     """
     film = _film(subject, picture)
@@ -38,13 +40,17 @@ def draw(subject: Subject, picture: bytes) -> NDArray[np.uint8]:
     return canvas
 
 
+def _has_heat_map(subject: Subject) -> bool:
+    return subject.is_answered and not is_int8(subject.stored.card)
+
+
 def _film(subject: Subject, picture: bytes) -> NDArray[np.uint8]:
     grey = grey_of(picture)
     scale = _FILM_PX / max(grey.shape)
     size = tuple(max(1, round(side * scale)) for side in grey.shape[::-1])
     how = cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC
     grey = np.asarray(cv2.resize(grey, size, interpolation=how), np.uint8)
-    if not subject.is_answered:
+    if not _has_heat_map(subject):
         return np.repeat(grey[..., None], 3, axis=2)
     return lay_over(grey, subject.stored.evidence, subject.stored.card.heat_map.evidence_scale)
 
@@ -52,14 +58,14 @@ def _film(subject: Subject, picture: bytes) -> NDArray[np.uint8]:
 def _panel(subject: Subject, width: int) -> NDArray[np.uint8]:
     lines = _lines(subject, width)
     height = 2 * _MARGIN_PX + sum(size + _LINE_GAP_PX for _, size, _ in lines)
-    legend = _LEGEND_PX[0] + 2 * _LINE_GAP_PX if subject.is_answered else 0
+    legend = _LEGEND_PX[0] + 2 * _LINE_GAP_PX if _has_heat_map(subject) else 0
     panel = Image.new("RGB", (width, height + legend))
     pen = ImageDraw.Draw(panel)
     top = _MARGIN_PX
     for text, size, colour in lines:
         pen.text((_MARGIN_PX, top), text, colour, ImageFont.load_default(size))
         top += size + _LINE_GAP_PX
-    if subject.is_answered:
+    if _has_heat_map(subject):
         _draw_legend(subject, panel, top + _LINE_GAP_PX)
     return np.asarray(panel)
 
