@@ -335,7 +335,7 @@ def backfill(
     command goes on where it stopped, and tries again what failed for want of rights, limits or
     decoders. A list of an archive serves until all on it is finished; the run after that, or
     --rescan, finds new and changed files. Exit code 3 says that some files of these archives could
-    not be read, now or before.
+    not be read, now or before, or (on PostgreSQL) that a living cluster still had some in hand.
 
     --report positive writes pages for positive and INDETERMINATE films, and for chest films that
     were refused because nobody could judge them; 'screen report' makes the others later.

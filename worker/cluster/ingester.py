@@ -139,7 +139,7 @@ class Ingester:
         """Claim ready files, batch by batch, as long as workers would run out of them."""
         size = self._config.batch.size
         while ready and waiting(self._engine, self._mark, _AHEAD * size) < _AHEAD * size:
-            if not self._office.held():  # before each claim: another may have been elected
+            if not self._office.held():  # before each batch: another may have been elected
                 return
             for _ in range(min(len(ready), size)):
                 found = self._inbox.claim(ready.popleft())
