@@ -45,9 +45,9 @@ from worker.store.database import open_database, upgrade
 from worker.store.outcomes import Screened, finish, screened_contents
 from worker.store.work import Item, begin_attempt, begin_run, register_model
 
-_SOURCE = "/archive"
+SOURCE = "/archive"
 _PIECE = 1000  # as the lister records them
-_BATCH = 32
+BATCH = 32
 _READ = 512
 _MADE_AT_ONCE = 500_000
 _FILES_A_FOLDER = 1000
@@ -127,7 +127,7 @@ def _ground(engine: Engine) -> Ground:
     run_id = begin_run(
         engine,
         kind="backfill",
-        source=_SOURCE,
+        source=SOURCE,
         model_id=model_id,
         device="cpu",
         precision="float32",
@@ -148,14 +148,14 @@ def _make(ground: Ground, count: int) -> None:
 
 def _files(first: int, last: int) -> Iterator[Found]:
     for number in range(first, last):
-        name = f"{_SOURCE}/{number // _FILES_A_FOLDER:06}/{number:08}.dcm"
-        yield Found(_SOURCE, name, Path(name), 8_000_000 + number % 4096, 10**18 + number)
+        name = f"{SOURCE}/{number // _FILES_A_FOLDER:06}/{number:08}.dcm"
+        yield Found(SOURCE, name, Path(name), 8_000_000 + number % 4096, 10**18 + number)
 
 
 def _manifest(ground: Ground, first: int, last: int) -> Row:
     """Rows a second, and what each costs this process."""
     files = _files(first, last)
-    known = begin_listing(ground.engine, _SOURCE, ground.model_id, _now())
+    known = begin_listing(ground.engine, SOURCE, ground.model_id, _now())
     ids = {"run_id": ground.run_id, "model_id": ground.model_id}
     start, cpu_start = time.perf_counter(), time.process_time()
     while piece := list(islice(files, _PIECE)):
@@ -170,7 +170,7 @@ def _manifest(ground: Ground, first: int, last: int) -> Row:
 
 def _resume(ground: Ground) -> Row:
     """What the lister and the first batch of a start wait for, in seconds."""
-    mine = (ground.engine, _SOURCE, ground.model_id)
+    mine = (ground.engine, SOURCE, ground.model_id)
     return {
         "list_s": _timed(lambda: listing(*mine)),
         "count_waiting_s": _timed(lambda: waiting_count(*mine)),
@@ -185,10 +185,10 @@ def _finished(ground: Ground, count: int) -> Row:
     last, done, cpu_start = 0, 0, time.process_time()
     while done < count:
         start = time.perf_counter()
-        args = (ground.engine, _SOURCE, ground.model_id, last, _READ)
+        args = (ground.engine, SOURCE, ground.model_id, last, _READ)
         items = waiting_after(*args)
         took["read"] += time.perf_counter() - start
-        for batch in (items[i : i + _BATCH] for i in range(0, len(items), _BATCH)):
+        for batch in (items[i : i + BATCH] for i in range(0, len(items), BATCH)):
             _finish(ground, batch, took)
         last, done = items[-1].id, done + len(items)
     cpu_ms = 1000 * (time.process_time() - cpu_start) / done
@@ -196,7 +196,7 @@ def _finished(ground: Ground, count: int) -> Row:
 
 
 def _finish(ground: Ground, batch: Sequence[Item], took: dict[str, float]) -> None:
-    outcomes = [_screened(ground, item) for item in batch]
+    outcomes = [screened(ground, item) for item in batch]
     ids = {"run_id": ground.run_id, "model_id": ground.model_id}
     steps: dict[str, Callable[[], object]] = {
         "known": lambda: screened_contents(
@@ -209,7 +209,8 @@ def _finish(ground: Ground, batch: Sequence[Item], took: dict[str, float]) -> No
         took[name] += _timed(step)
 
 
-def _screened(ground: Ground, item: Item) -> Screened:
+def screened(ground: Ground, item: Item) -> Screened:
+    """What a worker makes of one of the films that are made up."""
     sha256 = hashlib.sha256(item.id.to_bytes(8, "big")).hexdigest()
     card, score = ground.card, item.id % 1000 / 1000
     record = Record(
