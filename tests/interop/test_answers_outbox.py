@@ -12,7 +12,7 @@ import pydicom
 import pytest
 from sqlalchemy import event, text
 
-from tests.conftest import screen_environment
+from tests.conftest import database_section, screen_environment
 from tests.interop import workshop
 from worker.config import load_config
 from worker.errors import DecoderCrashed
@@ -29,12 +29,15 @@ from worker.store.answers import (
     without_identity,
 )
 
+pytestmark = pytest.mark.databases
+
 WRITING = ("file-created", "file-written", "file-synced", "file-renamed")
 
 
 @pytest.fixture
 def config(site):
-    (site.root / "config.toml").write_text('[dicom]\nresults = ["sr", "sc"]\n')
+    text = '[dicom]\nresults = ["sr", "sc"]\n' + database_section(site)
+    (site.root / "config.toml").write_text(text)
     return load_config(site.root / "config.toml")
 
 

@@ -3,6 +3,7 @@
 import pytest
 from sqlalchemy import event, text
 
+from worker.store.archives import begin_listing, record_listed
 from worker.store.outcomes import screened_contents
 from worker.store.work import begin_attempt, begin_recovery, finished_files, record
 
@@ -82,3 +83,14 @@ def test_new_files_of_an_archive_are_recorded_in_three_statements(shop, found, s
         assert [sent.split()[0] for sent in statements if sent[:5] != "BEGIN"] == [
             "SELECT", "INSERT", "SELECT",
         ]  # fmt: skip
+
+
+def test_new_files_of_a_list_are_not_looked_up_again(shop, engine, found, statements, noon):
+    """On PostgreSQL nobody counted how many were new, and each piece was looked up twice."""
+    files = [found(f"{number}.dcm", source="/archive") for number in range(8)]
+    listing = begin_listing(engine, "/archive", shop.model_id, noon)
+    ids = {"run_id": shop.run_id, "model_id": shop.model_id, "now": noon}
+    statements.clear()
+    assert record_listed(engine, listing.id, files, **ids) == 0
+    words = [sent.split()[0] for sent in statements if sent.split()[0] != "BEGIN"]
+    assert words == ["SELECT", "INSERT", "UPDATE"]

@@ -23,7 +23,7 @@ from sqlalchemy import (
 from sqlalchemy.orm import aliased
 
 from worker.intake.found import found_at
-from worker.store.dialect import insert_into
+from worker.store.dialect import COUNTED, insert_into
 from worker.store.pieces import pieces
 from worker.store.tables import Answer, File, Film, Model, Run, Screening
 from worker.uids import answer_uid, model_identity
@@ -124,7 +124,8 @@ def ask_within(
     if not rows:
         return 0
     new = insert_into(connection, Answer)
-    return connection.execute(new.on_conflict_do_nothing(), rows).rowcount
+    new = new.on_conflict_do_nothing()
+    return connection.execute(new, rows, execution_options=COUNTED).rowcount
 
 
 def ask_for_missing(engine: Engine, kinds: tuple[Kind, ...], now: datetime) -> int:

@@ -12,6 +12,7 @@ from sqlalchemy.sql.functions import FunctionElement
 from worker.store.tables import Base
 
 _LOCKS = 0x5343524E  # "SCRN": our advisory locks, beside those of other programs
+COUNTED = {"preserve_rowcount": True}  # option of an INSERT whose `rowcount` is asked for
 _SUBJECTS = {"schema": 1, "site": 2}
 
 

@@ -24,7 +24,7 @@ from worker import __version__
 from worker.errors import FilmError, passing_slugs
 from worker.failpoints import reach
 from worker.intake.found import Found, found_at
-from worker.store.dialect import insert_into, is_server
+from worker.store.dialect import COUNTED, insert_into, is_server
 from worker.store.lists import mark_due
 from worker.store.pieces import pieces
 from worker.store.tables import CLAIMED, ENDED, Failure, File, Model, Run
@@ -199,7 +199,7 @@ def _insert(
         found = sorted(found, key=_key)
     new = insert_into(connection, File).on_conflict_do_nothing()
     rows = [_row(each, now) | shared for each in found]
-    return int(connection.execute(new, rows).rowcount)
+    return int(connection.execute(new, rows, execution_options=COUNTED).rowcount)
 
 
 def to_be_tried_again() -> ColumnElement[bool]:
