@@ -61,8 +61,13 @@ def new_desk(empty_site, tmp_path_factory):
 
 
 @pytest.fixture
-def desk(new_desk):
-    return new_desk()
+def desk(new_desk, database_kind, database_url):
+    """A site of its own, with a database of the test's kind."""
+    desk = new_desk()
+    if database_kind == "postgresql":
+        desk.config.database.file.unlink()
+        desk.config = configure(desk.config, database={"url": database_url})
+    return desk
 
 
 @pytest.fixture(scope="module")

@@ -8,9 +8,8 @@ from prometheus_client.parser import text_string_to_metric_families
 from worker.heartbeat import Heartbeat, pulse_file
 
 
-@pytest.fixture(scope="module")
-def met(new_desk, open_room):
-    desk = new_desk()
+@pytest.fixture
+def met(desk, open_room):
     desk.drop(one=b"one", two=b"two", three=b"three", again=b"one")
     desk.work()
     return desk, open_room(desk.config)
@@ -27,6 +26,7 @@ def samples(room):
     }
 
 
+@pytest.mark.databases
 def test_metrics_are_what_the_database_says(met):
     desk, room = met
     said = samples(room)
@@ -65,7 +65,8 @@ def test_a_share_that_is_gone_leaves_the_other_metrics(desk, room):
 
 
 def beat(desk, ago_s=0.0):
-    pulse = pulse_file(desk.config.database.file)
+    pulse = pulse_file(desk.config.local_state)
+    pulse.parent.mkdir(parents=True, exist_ok=True)  # as a worker does at its start
     Heartbeat(pulse, 1, now=lambda: time.monotonic() - ago_s).beat("idle")
 
 
@@ -75,6 +76,7 @@ def test_health_without_a_worker_of_its_own(met):
     assert (answer.status_code, answer.json()["status"]) == (200, "ok")
 
 
+@pytest.mark.databases
 def test_health_with_a_worker_that_lives_hangs_or_is_none(desk, open_room, monkeypatch):
     import worker.web.app
 

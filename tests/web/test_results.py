@@ -197,6 +197,7 @@ def test_states_of_films_are_asked_by_digests_only(met):
     assert room.get(f"/api/films?{many}").status_code == 422
 
 
+@pytest.mark.databases
 def test_a_film_that_is_sent_again_has_not_its_earlier_answer(desk, room):
     """It was shown as done at once, while it still lay in the inbox."""
     sha256 = room.post("/api/films?name=a.jpg", content=b"film").json()["sha256"]

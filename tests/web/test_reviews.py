@@ -10,6 +10,8 @@ from tests.web.conftest import configure
 from worker.config import load_config
 from worker.store.database import open_database
 
+pytestmark = pytest.mark.databases
+
 NOTE = "<script>alert(1)</script> {{7*7}} \u202e'\";--\n\0 ende"
 
 
@@ -155,6 +157,7 @@ def test_while_the_database_is_held_a_review_waits(met):
     assert answer.status_code == 201
 
 
+@pytest.mark.databases("sqlite")  # on a server nobody holds it as a whole
 def test_a_database_that_stays_held_keeps_nothing_and_says_so(desk, open_room):
     desk.drop(one=b"one")
     desk.work()
@@ -177,6 +180,7 @@ def test_a_site_can_be_asked_by_two_servers(desk, open_room):
     assert {first.get("/").status_code, second.get("/").status_code} == {200}
 
 
+@pytest.mark.databases("sqlite")  # a file
 def test_a_review_is_not_kept_in_a_database_that_was_replaced(met):
     """After `screen db restore` it went into the file that nobody can find any more."""
     desk, room, results = met

@@ -171,6 +171,7 @@ def test_films_of_one_name_do_not_overwrite(emptied):
     assert [lying(desk)[name] for name in names] == [b"\0", b"\1", b"\2"]
 
 
+@pytest.mark.databases
 def test_the_worker_screens_what_was_sent(desk, room):
     sent = room.post("/api/films?name=chest.jpg", content=b"a film").json()
     asked = f"/api/films?sha256={sent['sha256']}"
