@@ -6,15 +6,17 @@ import os
 import stat
 import subprocess
 import sys
+import threading
 from collections import Counter
+from contextlib import closing
 from dataclasses import replace
-from importlib.util import find_spec
 from pathlib import Path
 
 import fsspec
 import pytest
 
 from tests.conftest import screen_environment, sha256
+from tests.objectstore import SECRET, object_store
 from worker.backfill import backfill
 from worker.errors import LostFile, UsageError
 from worker.intake import objects
@@ -23,14 +25,13 @@ from worker.intake.objects import Objects, archive_at, fetch, require_listable
 from worker.pipeline import Pipeline
 from worker.recovery import remove_half_written, take_up
 from worker.site import hold_site
-from worker.spool import Spool, temporary
+from worker.spool import Spool, spooling, temporary
 from worker.store.answers import Place
 from worker.store.queries import results
 from worker.store.work import Item, begin_run, register_model
 from worker.whereabouts import films_at
 
 NAMES = ("a.jpg", "b/c.jpg", "b/d.jpg", "b-.jpg", "x y%41?#.jpg", "ä.jpg")
-SECRET = "s3cr3t-key"
 
 
 @pytest.fixture
@@ -45,36 +46,9 @@ def memory():
 
 @pytest.fixture(scope="module")
 def s3(tmp_path_factory):
-    """Environment of a server on this machine that speaks like S3, with two buckets."""
-    if find_spec("s3fs") is None or find_spec("moto") is None:
-        pytest.skip("s3fs and moto are not installed")
-    port = tmp_path_factory.mktemp("s3") / "port"
-    server = subprocess.Popen(
-        [sys.executable, "-m", "tests.objectstore", port], stderr=subprocess.DEVNULL
-    )
-    with pytest.MonkeyPatch.context() as patch:
-        for name, value in {
-            "AWS_ACCESS_KEY_ID": "key",
-            "AWS_SECRET_ACCESS_KEY": SECRET,
-            "AWS_DEFAULT_REGION": "us-east-1",
-            "AWS_ENDPOINT_URL": f"http://127.0.0.1:{_read(port, server)}",
-        }.items():
-            patch.setenv(name, value)
-        store = fsspec.filesystem("s3", use_listings_cache=False)
-        store.call_s3("create_bucket", Bucket="films")
+    """A server on this machine that speaks like S3, with a bucket."""
+    with object_store(tmp_path_factory.mktemp("s3")) as store:
         yield store
-    server.kill()
-    server.wait()
-
-
-def _read(port, server):
-    for _ in range(600):
-        if port.exists():
-            return port.read_text()
-        assert server.poll() is None
-        with pytest.raises(subprocess.TimeoutExpired):
-            server.wait(0.1)
-    raise AssertionError("the server did not start")
 
 
 @pytest.fixture
@@ -189,6 +163,48 @@ def test_large_objects_come_one_at_a_time(work, monkeypatch):
         spool.release([each])
     assert most <= 2
     spool.close()
+
+
+def test_a_batch_is_waited_for_with_signs_of_life(work, monkeypatch):
+    monkeypatch.setattr("worker.spool._ALIVE_EVERY_S", 0.01)
+    goes_on, signs = threading.Event(), []
+
+    def fetch(url, path, _):
+        goes_on.wait(30)
+        if url.endswith("/1"):
+            raise LostFile("gone")
+        path.write_text(url)
+
+    def alive():
+        signs.append(1)
+        if len(signs) == 5:
+            goes_on.set()
+
+    with closing(Spool(work, 1000, fetch)) as spool:
+        lost, *here = spool.all_ready([item(1), item(2), item(3)], alive)
+        assert isinstance(lost.refused, LostFile)
+        assert [each.found.path.read_text()[-1] for each in here] == ["2", "3"]
+        assert len(signs) >= 5
+        spool.release(here)
+        assert list(work.iterdir()) == []
+
+
+def test_whoever_may_not_go_on_waits_for_no_object(work):
+    def stopped():
+        raise KeyboardInterrupt
+
+    with closing(Spool(work, 1000, lambda *_: None)) as spool, pytest.raises(KeyboardInterrupt):
+        spool.all_ready([item(1)], stopped)
+    assert list(work.iterdir()) == []
+
+
+def test_objects_lie_where_no_worker_sweeps_and_nobody_else_reads(site):
+    """Another worker's sweep of work/ took them for half-written files after a lease."""
+    with spooling(site) as spool:
+        assert not any(spool.folder.is_relative_to(folder) for folder in site.site.folders)
+        assert spool.folder.stat().st_mode & 0o777 == 0o700
+        temporary(spool.folder).write_bytes(b"film")
+    assert not spool.folder.exists()
 
 
 def test_an_object_over_the_limit_is_not_fetched(work):

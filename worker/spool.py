@@ -1,7 +1,7 @@
 """Objects of object stores on their way through the pipeline: fetched ahead into small files.
 
-They lie in work/ under temporary names, closed to everybody else, until their batch is committed;
-what a kill leaves is removed at the next start, as all half-written files are.
+They lie on this machine's own disk, closed to everybody else, until their batch is committed; what
+a kill leaves goes when the next spool is opened.
 """
 
 import logging
@@ -9,14 +9,16 @@ import tempfile
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from contextlib import closing, contextmanager
 from dataclasses import replace
 from pathlib import Path
 
+from worker.config import Config
 from worker.errors import FilmError, TooLarge
 from worker.filesystem import TEMPORARY
 from worker.intake.objects import blame, fetch, may_pass
+from worker.scratch import scratch
 from worker.store.work import Item
 
 log = logging.getLogger(__name__)
@@ -24,16 +26,27 @@ log = logging.getLogger(__name__)
 _AT_ONCE = 16  # objects: a store answers slowly, and many at a time
 _AHEAD = 48  # objects fetched, or being fetched, that no batch has yet
 _MOST_BYTES = 2 << 30  # of all that lie here; beyond, one comes at a time
+_ALIVE_EVERY_S = 1.0
 _PAUSES_S = (1.0, 5.0, 20.0, 60.0)  # between attempts, when a store fails or slows us down
 
 Fetch = Callable[[str, Path, str], None]
 
 
-class Spool:
-    """Fetches objects ahead, in threads. Close it to remove all that is here."""
+@contextmanager
+def spooling(config: Config) -> "Iterator[Spool]":
+    """A spool beside this machine's state, gone at the end."""
+    with (
+        scratch(config.local_state.parent) as folder,
+        closing(Spool(folder, config.decode.max_file_mb << 20)) as spool,
+    ):
+        yield spool
 
-    def __init__(self, work: Path, max_bytes: int, fetch: Fetch = fetch) -> None:
-        self._work, self._max_bytes, self._fetch = work, max_bytes, fetch
+
+class Spool:
+    """Fetches objects ahead, in threads, into a folder. Close it to remove all that is here."""
+
+    def __init__(self, folder: Path, max_bytes: int, fetch: Fetch = fetch) -> None:
+        self.folder, self._max_bytes, self._fetch = folder, max_bytes, fetch
         self._pool = ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="spool")
         self._stop = threading.Event()
         self._here: dict[int, tuple[Path, int]] = {}  # item → its file, the size it was listed with
@@ -59,6 +72,18 @@ class Spool:
         while waiting:
             yield self._ended(*waiting.popleft())
 
+    def all_ready(self, items: Sequence[Item], alive: Callable[[], None]) -> list[Item]:
+        """The items, once the bytes of all are here or will not come. Raises as `ready`.
+
+        `alive` is called meanwhile, once a second; what it raises ends the waiting.
+        """
+        begun = [self._begin(item) for item in items]
+        pending = {fetched for _, fetched in begun if fetched is not None}
+        while pending:
+            alive()
+            pending = wait(pending, _ALIVE_EVERY_S).not_done
+        return [self._ended(*each) for each in begun]
+
     def release(self, items: Sequence[Item]) -> None:
         """Remove what lies here of items that came to their end."""
         for item in items:
@@ -76,7 +101,7 @@ class Spool:
         if item.found.size > self._max_bytes:
             limit = f"{self._max_bytes >> 20} MiB ([decode] max_file_mb)"
             return replace(item, refused=TooLarge(f"the object is larger than {limit}")), None
-        path = temporary(self._work)
+        path = temporary(self.folder)
         self._here[item.id] = (path, item.found.size)
         here = replace(item, found=replace(item.found, path=path))
         return here, self._pool.submit(self._fetched, here, path)

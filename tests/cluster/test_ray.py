@@ -9,6 +9,7 @@ from importlib.util import find_spec
 import pytest
 
 from tests.cluster.loopback import BOUND_S, Loopback, Site, make_films, wait_until
+from tests.objectstore import object_store
 
 pytestmark = [
     pytest.mark.slow,
@@ -101,6 +102,29 @@ def test_what_dies_on_the_way_costs_no_film_and_gives_none_twice(blow, clinic, c
     assert code == 0, err
     assert f"report: {clinic.config.site.reports}" in out
     assert_each_film_once(clinic)
+
+
+def test_an_archive_in_an_object_store_is_screened_whatever_dies(clinic, archive, tmp_path):
+    """Each screening actor fetches what it leases; bytes travel to the actor that decodes."""
+    with object_store(tmp_path) as store:
+        for path in sorted(archive.rglob("*.png")):
+            store.call_s3(
+                "put_object", Bucket="films", Key=f"2019/{path.name}", Body=path.read_bytes()
+            )
+        cluster = Loopback()
+        try:
+            options = ("--engine", "ray", "--address", cluster.address)
+            command = clinic.start("s3://films/2019", *options)
+            wait_until(lambda: clinic.finished() > 5, command)
+            cluster.kill_actor("DecodingActor")
+            wait_until(lambda: clinic.finished() > 20, command)
+            cluster.kill_node()
+            code, _, err = ended(command)
+        finally:
+            cluster.close()
+    assert code == 0, err
+    assert_each_film_once(clinic)
+    assert {source for (source,) in clinic.rows("SELECT source FROM files")} == {"s3://films/2019"}
 
 
 def test_the_same_command_goes_on_when_the_driver_was_killed(clinic, cluster, begin):

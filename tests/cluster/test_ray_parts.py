@@ -70,7 +70,7 @@ def archive(tmp_path):
 
 @pytest.fixture
 def ground(site, archive):
-    return Ground.of(site, [archive])
+    return Ground.of(site, [archive], [])
 
 
 def test_a_node_that_has_all_reads_the_same_configuration(ground, site):
@@ -121,7 +121,7 @@ def test_an_archive_that_is_gone_later_is_no_lost_film(ground, archive):
 def test_a_node_with_another_key_of_patients_says_so(site, archive, tmp_path):
     dicom = site.dicom.model_copy(update={"identity": "pseudonym"})
     config = site.model_copy(update={"dicom": dicom})
-    ground = Ground.of(config, [archive])
+    ground = Ground.of(config, [archive], [])
     ground.require_key(config)
     config.dicom.identity_key_file.write_text("ab" * 32)
     with pytest.raises(ConfigError, match="another key than the driver's"):

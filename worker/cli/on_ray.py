@@ -3,7 +3,6 @@
 import signal
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from worker.cli.options import stoppable
@@ -42,12 +41,11 @@ def backfill_on_ray(
     from worker.store.failures import standing_failures
 
     require_address(address)
-    from worker.on_ray.backfill import Backfill, folders, require_cluster_site
+    from worker.on_ray.backfill import Backfill, require_cluster_site
     from worker.on_ray.run import driving
     from worker.on_ray.screening import Task
 
     require_cluster_site(config)
-    roots = folders(archives)
     tally: Tally | None = None
 
     def stopped() -> str:
@@ -59,7 +57,7 @@ def backfill_on_ray(
         hold_for_backfill(config) as (engine, check),
         attached(address),
         driving(config, engine) as driver,
-        _hired(config, engine, roots) as crew,
+        _hired(config, engine, archives) as crew,
         bar("", None, "film", leave=True) as shown,
     ):
         named = ", ".join(names_of(archives))
@@ -95,10 +93,10 @@ def backfill_on_ray(
 
 
 @contextmanager
-def _hired(config: "Config", engine: "Engine", roots: "Sequence[Path]") -> "Iterator[Crew]":
+def _hired(config: "Config", engine: "Engine", archives: "Sequence[Archive]") -> "Iterator[Crew]":
     from worker.on_ray.backfill import hired
 
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # Ray has set its own
     warn_of_lost_key(config, engine)
-    with hired(config, roots) as crew:
+    with hired(config, archives) as crew:
         yield crew

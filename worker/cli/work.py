@@ -352,12 +352,13 @@ def backfill(
     from worker.backfill import backfill as run_backfill
     from worker.cli.progress import bar, lengthen
     from worker.cli.tally import Tally
+    from worker.intake.objects import has_objects
     from worker.interop.answering import answer_all
     from worker.pipeline import Pipeline
     from worker.recovery import tidy
     from worker.report.site import settle_pages
     from worker.site import hold_for_backfill
-    from worker.spool import Spool
+    from worker.spool import spooling
     from worker.store.failures import standing_failures
 
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # an orderly stop, as Ctrl-C is
@@ -396,7 +397,7 @@ def backfill(
             run_id,
             model_id,
         ),
-        closing(Spool(config.site.work, config.decode.max_file_mb << 20)) as spool,
+        spooling(config) if has_objects(archives) else nullcontext() as spool,
         bar("", None, "film", leave=True) as shown,
     ):
         tally = Tally(screener.card.labels)

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from worker.errors import LostFile, UnreadableFile, UsageError
+from worker.intake.archive import Archive
 from worker.intake.found import Found
 
 _S3 = ("s3", "s3a")
@@ -54,6 +55,11 @@ class Objects:
                         yield _found(self.source, f"{scheme}://{name}", size, mtime_ns)
         except OSError as error:
             on_error(error)
+
+
+def has_objects(archives: Sequence[Archive]) -> bool:
+    """Whether some of these lie in object stores."""
+    return any(isinstance(archive, Objects) for archive in archives)
 
 
 def archive_at(url: str) -> Objects:

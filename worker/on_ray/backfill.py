@@ -20,6 +20,7 @@ from worker.config import Config
 from worker.errors import ConfigError, ScreenError, UsageError
 from worker.filesystem import open_film
 from worker.intake.archive import Archive, Folder, archive_files
+from worker.intake.objects import Objects
 from worker.lister import Lister
 from worker.on_ray.attach import head_watch
 from worker.on_ray.crew import Crew
@@ -51,18 +52,11 @@ def require_cluster_site(config: Config) -> None:
         )
 
 
-def folders(archives: Sequence[Archive]) -> list[Path]:
-    """The archives as folders, or files. Raises UsageError for those in object stores."""
-    given = [archive.given for archive in archives if isinstance(archive, Folder)]
-    if len(given) < len(archives):
-        raise UsageError("--engine ray reads archives from folders that all nodes share, no URLs")
-    return given
-
-
 @contextmanager
-def hired(config: Config, paths: Sequence[Path]) -> Iterator[Crew]:
+def hired(config: Config, archives: Sequence[Archive]) -> Iterator[Crew]:
     """Actors for a site and its archives; told to stop at the end. Raises as `Crew` does."""
-    ground = Ground.of(config, [_seen(path) for path in paths])
+    seen = [_seen(each.given) for each in archives if isinstance(each, Folder)]
+    ground = Ground.of(config, seen, [each for each in archives if isinstance(each, Objects)])
     model = config.model
     crew = Crew(ground, use_gpus=model.device != "cpu" and model.engine == "torch")
     try:

@@ -1,8 +1,11 @@
 """Decoding apart from screening: actors with decoder children, and how screeners use them."""
 
+import os
+import tempfile
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from time import monotonic
@@ -22,6 +25,7 @@ from worker.imaging.limits import DecodeLimits, PrepareSettings
 from worker.imaging.sandbox import DecoderPool
 from worker.on_ray.node import Ground, said_by_node
 from worker.records import PreparedFilm
+from worker.scratch import scratch
 
 _AHEAD = 2  # films a decoder child has asked of it: the one in hand and the next
 _DEATHS = 5  # of actors, with one film in hand, before that counts as a strike against it
@@ -39,6 +43,7 @@ class DecodingActor:
         self._lock = threading.Lock()
         self._pool: DecoderPool | None = None
         self._check: Callable[[], None] = lambda: None
+        self._stack, self._scratch = ExitStack(), cast("Path | None", None)
 
     def ready(self) -> None:
         """Look at the node and start the children.
@@ -46,16 +51,27 @@ class DecodingActor:
         Raises as `Ground.config` does, with the name of the node.
         """
         with self._lock, said_by_node():
-            self._ground.config()
+            config = self._ground.config()
+            if self._ground.stores and self._scratch is None:
+                self._scratch = self._stack.enter_context(scratch(config.local_state.parent))
             self._check = self._ground.archives_here()
             self._pool = self._pool or DecoderPool(*self._wanted)
 
-    def decode(self, film: Path) -> PreparedFilm:
-        """Decode one film. Raises as the future of `DecoderPool.submit`, and as `ready`."""
+    def decode(self, film: Path | bytes) -> PreparedFilm:
+        """Decode one film, or its bytes. Raises as the future of `DecoderPool.submit`, and `ready`.
+
+        Bytes are those of an object that another node fetched.
+        """
         if self._pool is None:  # started again on another node
             self.ready()
+        pool = cast("DecoderPool", self._pool)
+        if isinstance(film, bytes):
+            with tempfile.NamedTemporaryFile(dir=self._scratch) as file:
+                file.write(film)
+                file.flush()
+                return pool.submit(Path(file.name)).result()
         try:
-            return cast("DecoderPool", self._pool).submit(film).result()
+            return pool.submit(film).result()
         except LostFile:
             self._check()
             raise
@@ -103,6 +119,7 @@ class RemoteDecoders:
         self._seats: list[_Seat] = []
         self._changed = threading.Condition()
         self._threads: ThreadPoolExecutor | None = None
+        self.carried = Path(os.devnull)  # films below it are here alone: their bytes travel
 
     def use(self, actors: Sequence[Any], films: int) -> None:
         """Decode with these actors from now on, so many films at once."""
@@ -127,10 +144,11 @@ class RemoteDecoders:
             threads.shutdown(wait=False, cancel_futures=True)
 
     def _decode(self, path: Path) -> PreparedFilm:
+        given = path.read_bytes() if path.is_relative_to(self.carried) else path
         for _ in range(_DEATHS):
             seat = self._take()
             try:
-                film: PreparedFilm = ray.get(seat.actor.decode.remote(path))
+                film: PreparedFilm = ray.get(seat.actor.decode.remote(given))
                 return film
             except RayTaskError as error:
                 if isinstance(error.cause, (FilmError, OSError)):

@@ -17,6 +17,7 @@ from worker.config import Config, load_config
 from worker.errors import ClusterLost, ConfigError, ScreenError, ShareGone
 from worker.filesystem import open_film
 from worker.identity import Patients
+from worker.intake.objects import Objects, require_listable
 
 
 @dataclass(frozen=True)
@@ -37,15 +38,18 @@ class Ground:
     config_sha256: str
     key_sha256: str | None  # of the key of patients, where the site keeps one
     archives: tuple[Seen, ...]
+    stores: tuple[Objects, ...]
 
     @classmethod
-    def of(cls, config: Config, archives: Sequence[Seen]) -> "Ground":
+    def of(cls, config: Config, archives: Sequence[Seen], stores: Sequence[Objects]) -> "Ground":
         """As it is here, on the driver's machine; a key of patients is made. Raises ConfigError."""
         if config.source is None:
             raise ConfigError("--engine ray needs a configuration file that all nodes can read")
         Patients(config.dicom)
         file = config.source.resolve()
-        return cls(__version__, file, _sha256(file), _key_sha256(config), tuple(archives))
+        return cls(
+            __version__, file, _sha256(file), _key_sha256(config), tuple(archives), tuple(stores)
+        )
 
     def config(self) -> Config:
         """Check this node and read its configuration.
@@ -67,6 +71,17 @@ class Ground:
             raise ConfigError(
                 f"{config.dicom.identity_key_file} is another key than the driver's: copy that here"
             )
+
+    def require_stores(self) -> None:
+        """Raise ConfigError unless this node may list the archives in object stores."""
+        for store in self.stores:
+            try:
+                require_listable(store)
+            except OSError as error:
+                raise ConfigError(
+                    f"{store.source} cannot be listed here ({error.strerror}): every node needs "
+                    "the store's package and the credentials for it, and Ray started with them"
+                ) from error
 
     def archives_here(self) -> Callable[[], None]:
         """Check that the archives are there; gives what checks that they still are.

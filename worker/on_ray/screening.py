@@ -127,6 +127,7 @@ class Bench:
 
         self.config: Config = ground.config()
         ground.require_key(self.config)
+        ground.require_stores()
         self.engine: Engine = open_database(self.config.database)
         require_current(self.engine)
         self._marks = require_this_site(self.config.site, self.engine)

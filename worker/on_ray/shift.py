@@ -11,6 +11,7 @@ from worker.cluster.lost import throw_away
 from worker.cluster.seat import Seat
 from worker.decoding import Started
 from worker.pipeline import Pipeline
+from worker.spool import spooling
 from worker.store.leases import Holder, give_back, lease
 from worker.store.outcomes import Outcome
 from worker.store.work import Item
@@ -66,7 +67,9 @@ class Shift:
             self._in_hand = {}
             self._check()
         self._in_trouble = True
-        screen(self._pipeline, self._leased(), self._committed)
+        with spooling(self._bench.config) as self._spool:
+            self._bench.decoders.carried = self._spool.folder
+            screen(self._pipeline, self._leased(), self._committed)
 
     def _check(self) -> None:
         self._bench.check()
@@ -97,10 +100,15 @@ class Shift:
                 self._left = self._left and self._left - len(items)
                 self._in_hand |= {item.id: item for item in items}
                 self._seat.note(list(self._in_hand))
-                return items
+                return self._spool.all_ready(items, self._waits)
         return []
 
+    def _waits(self) -> None:
+        self._pause(0)
+        self._keeper.alive()
+
     def _committed(self, batch: Started, outcomes: list[Outcome]) -> None:
+        self._spool.release(batch.items)
         done = {outcome.item.id for outcome in outcomes}
         lost = [item for item in batch.items if item.id not in done]
         if lost:
