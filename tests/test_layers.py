@@ -14,7 +14,7 @@ ROOT = Path(__file__).resolve().parents[1]
 LAYERS = (
     ("worker",),
     ("worker.errors", "worker.assets", "worker.records", "worker.failpoints", "worker.crashes"),
-    ("worker.memory", "worker.progress", "worker.uids"),
+    ("worker.memory", "worker.progress", "worker.uids", "worker.scratch"),
     ("worker.filesystem", "worker.folders", "worker.csvtext", "worker.heartbeat", "worker.logs"),
     ("worker.parquet",),
     ("worker.config", "worker.labels"),

@@ -20,7 +20,7 @@ from pathlib import Path
 
 from tests.torture.broken import PROTOCOLS, UNSYNCED
 from tests.torture.powercut import PowerArena, cuts
-from tests.torture.sweep import Arena, Tally, at_random, every_failpoint
+from tests.torture.sweep import NOT_DONE, Arena, Tally, at_random, every_failpoint
 from worker.failpoints import FAILPOINTS
 
 FILMS = Path(__file__).resolve().parents[1] / "films"
@@ -136,7 +136,10 @@ def _show(asked: argparse.Namespace, took_s: float) -> None:
 
 
 def _test_of_the_test(name: str) -> int:
-    """Hold trials of a broken protocol until one shows it; 1 when it was caught."""
+    """Hold trials of a broken protocol until one shows it; 1 when it was caught.
+
+    2 when its lives came to no end, or to that of a program with an error: that is no protocol.
+    """
     with tempfile.TemporaryDirectory(dir=_MEMORY) as folder:
         if name in UNSYNCED:
             disks = PowerArena(Path(folder))
@@ -146,6 +149,9 @@ def _test_of_the_test(name: str) -> int:
             near = [t for t in every_failpoint() if t.blows[0].point in PROTOCOLS[name].near]
             found = (arena.hold(replace(trial, broken=name)) for trial in near)
         for number, faults in enumerate(found, start=1):
+            if faults and ("Traceback" in faults[0] or faults[0].startswith(NOT_DONE)):
+                print(f"{name}: crashes: {faults[0]}")
+                return 2
             if faults:
                 print(f"{name}: caught in trial {number}: {faults[0]}")
                 return 1

@@ -1,7 +1,7 @@
 """Protocols broken on purpose, one fault each: a sweep that misses one is worth nothing."""
 
 import shutil
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,10 +14,11 @@ import worker.pipeline
 import worker.recovery
 import worker.report.site
 import worker.shelves
-import worker.store.database
+import worker.store.outcomes
+import worker.store.sqlite
 import worker.store.work
 from worker.failpoints import reach
-from worker.store.outcomes import finish
+from worker.store.outcomes import Outcome, finish
 
 
 @dataclass(frozen=True)
@@ -36,10 +37,11 @@ def _commit_before_write() -> None:
     def later(real: Callable[..., None]) -> Callable[..., None]:
         return lambda *arguments: waiting.append(lambda: real(*arguments))
 
-    def commit(*arguments: Any, **named: Any) -> None:
-        finish(*arguments, **named)
+    def commit(*arguments: Any, **named: Any) -> list[Outcome]:
+        written = finish(*arguments, **named)
         while waiting:
             waiting.pop(0)()
+        return written
 
     pipeline.write_pictures, pipeline.write_page = later(pictures), later(page)
     pipeline.finish = commit
@@ -48,13 +50,13 @@ def _commit_before_write() -> None:
 def _move_before_commit() -> None:
     """The film moves before the commit."""
 
-    def commit(engine: Any, outcomes: Iterable[Any], **named: Any) -> None:
+    def commit(engine: Any, outcomes: Sequence[Any], **named: Any) -> list[Outcome]:
         for outcome in outcomes:
             path = outcome.item.found.path
             if outcome.final_name and path.exists():
                 path.rename(path.parents[2] / "done" / outcome.final_name)
                 reach("film-moved")
-        finish(engine, outcomes, **named)
+        return finish(engine, outcomes, **named)
 
     worker.pipeline.finish = commit
 
@@ -74,13 +76,12 @@ def _unlink_before_write() -> None:
 def _claim_by_copy() -> None:
     """A claim leaves the film in the inbox."""
 
-    def rename(self: Path, target: Path) -> Path:
-        shutil.copyfile(self, target)
-        shutil.copystat(self, target)
-        return Path(target)
+    def copy_in(folder: int, name: str, claimed: Path) -> None:
+        shutil.copyfile(f"/proc/self/fd/{folder}/{name}", claimed)
+        reach("claim-renamed")
 
-    worker.intake.inbox.Signature.of = classmethod(lambda cls, path: cls(path.stat().st_size, 0, 0))
-    Path.rename = rename  # the claim's is the only plain rename
+    worker.intake.inbox.Signature.of = classmethod(lambda cls, status: cls(status.st_size, 0, 0))
+    worker.intake.inbox.move_in = copy_in
 
 
 def _claims_forgotten() -> None:
@@ -99,7 +100,13 @@ def _claims_forgotten() -> None:
 
 
 def _no_dedupe() -> None:
-    """Contents screened before are not looked up."""
+    """Contents screened before are not looked up, and each counts as the first of its kind."""
+    real = worker.store.outcomes._Ending._end
+
+    def end(self: Any, outcome: Any, answers: Any, fresh: set[int]) -> dict[str, object]:
+        return real(self, outcome, answers, fresh | {outcome.item.id})
+
+    worker.store.outcomes._Ending._end = end
     worker.pipeline.screened_contents = lambda *_: set()
 
 
@@ -123,7 +130,7 @@ def _two_transactions() -> None:
     """Screening and file row are committed apart."""
     unfinish = "UPDATE files SET state = 'attempted', finished_at = NULL WHERE id = ?"
 
-    def one_by_one(engine: Any, outcomes: Iterable[Any], **named: Any) -> None:
+    def one_by_one(engine: Any, outcomes: Sequence[Any], **named: Any) -> list[Outcome]:
         """As if each screening were committed first, and its file's row after that."""
         for outcome in outcomes:
             finish(engine, [outcome], **named)
@@ -137,6 +144,7 @@ def _two_transactions() -> None:
                 change = "UPDATE files SET state = ?, finished_at = ? WHERE id = ?"
                 connection.exec_driver_sql(change, (*ended, *mine))
         reach("outcomes-committed")
+        return list(outcomes)
 
     worker.pipeline.finish = one_by_one
 
@@ -204,8 +212,8 @@ def _commits_unsynced() -> None:
         real(connection, record)
         connection.execute("PRAGMA synchronous=OFF")
 
-    real = worker.store.database._set_pragmas
-    worker.store.database._set_pragmas = relaxed
+    real = worker.store.sqlite._set_pragmas
+    worker.store.sqlite._set_pragmas = relaxed
 
 
 PROTOCOLS: Mapping[str, Broken] = {

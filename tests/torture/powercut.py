@@ -19,7 +19,7 @@ from pathlib import Path
 from tests.torture import judge
 from tests.torture.broken import UNSYNCED
 from tests.torture.films import Fed, Kind, draw
-from tests.torture.sweep import Tally, fork, wait_for
+from tests.torture.sweep import NOT_DONE, Tally, fork, wait_for
 from tests.torture.victim import Blow, live
 from worker.failpoints import FAILPOINTS
 from worker.site import init_site
@@ -131,7 +131,7 @@ class PowerArena:
             if wait_for(fork(lambda: self._live(cut, None))) == 0:
                 database = self._folder / "database" / "screen.db"
                 return judge.at_the_end(judge.History(self.root, database, fed))
-        return [f"not done after {_LIVES} lives"]
+        return [f"{NOT_DONE} {_LIVES} lives"]
 
     def _live(self, cut: Cut, blow: Blow | None) -> int:
         if cut.broken:

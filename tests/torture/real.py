@@ -15,7 +15,7 @@ from pathlib import Path
 
 from tests.torture import judge
 from tests.torture.films import Fed, Kind
-from tests.torture.sweep import Tally, fork, wait_for
+from tests.torture.sweep import NOT_DONE, Tally, fork, wait_for
 from worker.site import init_site
 
 _SETTINGS = "[watch]\nsettle_s = 0\n[batch]\nsize = 4\nmax_age_s = 0\n[decode]\nprocesses = 1\n"
@@ -59,7 +59,7 @@ class RealArena:
             ):
                 history = judge.History(root, root / "screen.db", fed, decoders_killed=decoders)
                 return self._report(seed, judge.at_the_end(history))
-        return self._report(seed, [f"not done after {_LIVES} lives"])
+        return self._report(seed, [f"{NOT_DONE} {_LIVES} lives"])
 
     def _report(self, seed: int, faults: list[str]) -> list[str]:
         self.tally.trials += 1

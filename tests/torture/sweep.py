@@ -25,6 +25,7 @@ from worker.failpoints import FAILPOINTS
 from worker.site import init_site
 
 DEEDS = ("stop", "full", "locked")  # beside the kill
+NOT_DONE = "not done after"
 _LIVES, _LIVES_PER_KILLER = 12, 6  # beyond them no progress is made
 _LONGEST_LIFE_S = 10.0  # a life that takes longer hangs
 _TAME = (Kind.FILM, Kind.BROKEN)
@@ -114,11 +115,11 @@ class Arena:
         archive = self._clear(rng)
         feed_to = archive if trial.archive else self.root / "inbox"
         fed: list[Fed] = []
-        died = False
+        died, quiet = False, 0
         self.tally.trials += 1
         for number in itertools.count():
             if number > _LIVES + _LIVES_PER_KILLER * sum(f.kind == Kind.KILLER for f in fed):
-                return self._report(trial, [f"not done after {number} lives"])
+                return self._report(trial, [f"{NOT_DONE} {number} lives"])
             if number <= len(trial.blows):
                 fed += self._feed(feed_to, draw(rng, rng.randint(1, 5), fed))
             blow = trial.blows[number] if number < len(trial.blows) else None
@@ -127,7 +128,8 @@ class Arena:
             faults = [] if trial.archive else judge.at_any_moment(self.root, fed)
             if faults:
                 return self._report(trial, faults)
-            if blow is None and status == 0:
+            quiet += blow is None and status == 0
+            if quiet > trial.archive:  # the run after a list was finished finds what came since
                 place = archive if trial.archive else None
                 history = judge.History(self.root, self.root / "screen.db", fed, place, died)
                 return self._report(trial, judge.at_the_end(history))

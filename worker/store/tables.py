@@ -16,7 +16,6 @@ from sqlalchemy import (
     MetaData,
     String,
     Text,
-    TextClause,
     TypeDecorator,
     UniqueConstraint,
     and_,
@@ -34,17 +33,13 @@ _NAMES = {
     "fk": "fk_%(table_name)s_%(column_0_N_name)s",
     "pk": "pk_%(table_name)s",
 }
-CLAIMED = text("claim <> ''")  # as an index says it, and with it whoever wants that index
-
-
-def _where(rows: TextClause) -> dict[str, Any]:
-    """Options of an index over some rows."""
-    return {"sqlite_where": rows, "postgresql_where": rows}
+CLAIMED = text("claim <> ''")  # as PostgreSQL's index says it, and with it whoever wants it
 
 
 def _only(state: str) -> dict[str, Any]:
     """Options of an index over the files in one state, which are few."""
-    return _where(text(f"state = '{state}'"))
+    where = text(f"state = '{state}'")
+    return {"sqlite_where": where, "postgresql_where": where}
 
 
 class UtcDateTime(TypeDecorator[datetime]):
@@ -345,7 +340,10 @@ class File(Base):
         ),
         UniqueConstraint("source", "path", "size", "mtime_ns", "claim", "model_id"),
         Index(None, "state", "source"),
-        Index(None, "claim", unique=True, **_where(CLAIMED)),
+        Index(None, "claim").ddl_if(dialect="sqlite"),
+        Index(  # whoever recorded it: several workers may
+            "uq_files_claim", "claim", unique=True, postgresql_where=CLAIMED
+        ).ddl_if(dialect="postgresql"),
         Index(None, "final_name", "state"),
         Index(None, "finished_at", "id"),
         Index(None, "probability", "id"),
