@@ -7,7 +7,7 @@ from contextlib import closing
 import pytest
 
 from worker import doctor
-from worker.cli.work import screener_of
+from worker.cli.running import screener_of
 from worker.store.database import open_database
 
 

@@ -15,7 +15,7 @@ from tests.standin import StandInScreener, make_card
 from tests.torture.films import Kind
 from worker import failpoints
 from worker.backfill import backfill
-from worker.cli.work import _run
+from worker.cli.running import run
 from worker.config import load_config
 from worker.daemon import Daemon
 from worker.errors import CorruptFile, DecoderCrashed, FilmError, ScreenError, StoreError
@@ -93,7 +93,7 @@ def live(
         with (
             _struck(blow, saw) as stops,
             hold_site(config) as engine,
-            _run(engine, config, screener, kind, kind) as (run_id, model_id),
+            run(engine, config, screener, kind, kind) as (run_id, model_id),
         ):
             check = require_this_site(config.site, engine)
             ids = {"run_id": run_id, "model_id": model_id}

@@ -15,8 +15,8 @@ from worker.report.text import printable
 
 _COMMANDS = {
     "init": "worker.cli.site",
-    "watch": "worker.cli.work",
-    "backfill": "worker.cli.work",
+    "watch": "worker.cli.watch",
+    "backfill": "worker.cli.backfill",
     "classify": "worker.cli.films",
     "evaluate": "worker.cli.films",
     "serve": "worker.cli.serve",

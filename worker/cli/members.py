@@ -6,15 +6,8 @@ from contextlib import closing, nullcontext
 from typing import TYPE_CHECKING
 
 from worker.cli.options import stoppable
-from worker.cli.work import (
-    SAME_AGAIN,
-    end_of_once,
-    screener_of,
-    send_once,
-    sending,
-    stop_by_signals,
-    there,
-)
+from worker.cli.running import SAME_AGAIN, screener_of, sending, stop_by_signals
+from worker.cli.watch import end_of_once, there, work_off
 
 if TYPE_CHECKING:
     from worker.config import Config
@@ -28,11 +21,10 @@ def watch_with_others(config: "Config", once: bool) -> None:
     from worker.cluster.member import Member
     from worker.cluster.membership import checked, membership
     from worker.heartbeat import Heartbeat, pulse_file
-    from worker.interop.answering import answer_all, answering
+    from worker.interop.answering import answering
     from worker.pipeline import Pipeline
     from worker.shelves import Shelves
     from worker.site import share_site
-    from worker.store.counts import counts_by_decision
 
     with (
         stoppable(lambda: SAME_AGAIN),
@@ -69,8 +61,5 @@ def watch_with_others(config: "Config", once: bool) -> None:
                 member.run()
             log.info("stopped; what is not finished waits in inbox/ and work/")
             return
-        look = member.drain()
-        answer_all(engine, config, check)
-        waiting = send_once(engine, config, lambda: member.stopped)
-        failed = counts_by_decision(engine, run_id)["failed"]
-    end_of_once(look, waiting, failed, stopped=member.stopped, by_hand=signal.SIGINT in caught)
+        left = work_off(member, engine, config, check, run_id)
+    end_of_once(left, stopped=member.stopped, by_hand=signal.SIGINT in caught)

@@ -5,8 +5,9 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+from worker.cli.backfill import names_of
 from worker.cli.options import stoppable
-from worker.cli.work import SAME_AGAIN, names_of, send_once, warn_of_lost_key
+from worker.cli.running import SAME_AGAIN, send_once, warn_of_lost_key
 
 if TYPE_CHECKING:
     from sqlalchemy import Engine
