@@ -78,8 +78,8 @@ def said(found: Parity) -> str:
     return (
         f"{found.films} films, {found.of}: probability at most {found.probability:.2g} apart, "
         f"guard score {found.guard_score:.2g}, heat map {100 * found.heat_map:.2g}% of its range; "
-        f"{found.forced_choices_changed} other decisions, {found.abstentions_changed} other "
-        f"abstentions, {found.guard_decisions_changed} other decisions of the guard"
+        f"changed: {found.forced_choices_changed} forced choices, {found.abstentions_changed} "
+        f"abstentions, {found.guard_decisions_changed} decisions of the guard"
     )
 
 
