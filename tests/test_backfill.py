@@ -9,7 +9,7 @@ import pytest
 from sqlalchemy import text
 
 from worker.backfill import backfill
-from worker.errors import CorruptFile, ShareGone, TooLarge
+from worker.errors import CorruptFile, ShareGone, TooLarge, WrongArchive
 from worker.intake.archive import Folder, archive_files
 from worker.pipeline import Pipeline
 from worker.site import hold_site
@@ -276,11 +276,24 @@ def test_another_share_in_the_place_of_an_archive_blames_no_film(archivist, arch
     archive.rename(archive.with_name("away"))
     archive.mkdir()
     (archive / "lost+found").write_bytes(b"none of these films")
-    with pytest.raises(ShareGone, match="none of the first"):
+    with pytest.raises(WrongArchive, match="holds none of 27 films"):
         archivist.run(archive)
     with archivist.engine.connect() as connection:
         assert connection.execute(text("SELECT id, state FROM files ORDER BY id")).all() == before
-    assert archivist.run(archive, rescan=True)[Failed] >= 20
+    assert archivist.run(archive, rescan=True)[Failed] == 22
+    assert archivist.run(archive)[Failed] == 22  # they are known to be gone: none of them waits
+
+
+def test_many_films_that_were_deleted_are_lost_films_of_the_same_archive(archivist, archive):
+    for number in range(20):
+        (archive / f"more-{number:02}.jpg").write_bytes(b"%d" % (10 + number))
+    archivist.run(archive, limit=7)
+    for path in archive.glob("more-*"):
+        path.unlink()
+    for _ in range(3):
+        assert archivist.run(archive)[Failed] == 20
+    (archive / "new.jpg").write_bytes(b"new")
+    assert archivist.run(archive)[Screened] == 1
 
 
 def test_a_film_that_was_removed_from_an_archive_is_lost_all_the_same(archivist, archive):

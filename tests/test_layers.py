@@ -151,7 +151,8 @@ def test_the_worker_itself_does_not_load_the_parser_of_films():
             f"worker.cli.{n}"
             for n in (
                 "films",
-                "work",
+                "watch",
+                "backfill",
                 "report",
                 "query",
                 "model",

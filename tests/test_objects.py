@@ -298,11 +298,11 @@ def test_a_store_that_lets_us_list_nothing_blames_no_film(s3, bucket, tmp_path):
 
 def test_a_film_is_found_again_in_its_store(memory, site):
     place = Place(memory, "a", Path(), None, False, url=f"{memory}/a.jpg")
-    with films_at(site.site, place) as [path]:
+    with films_at(site, place) as [path]:
         assert path.read_bytes() == b"a.jpg"
     assert not path.exists()
     gone = Place(memory, "a", Path(), None, False, url=f"{memory}/none.jpg")
-    with films_at(site.site, gone) as paths:
+    with films_at(site, gone) as paths:
         assert paths == []
 
 

@@ -5,6 +5,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from tests.conftest import screen_environment
 from worker.scratch import scratch
 
@@ -51,17 +53,20 @@ def test_that_of_a_living_process_stays_and_that_of_a_dead_one_goes(tmp_path):
         assert list(tmp_path.iterdir()) == [mine]
 
 
-def test_one_that_was_taken_for_abandoned_before_it_was_locked_is_made_anew(tmp_path, monkeypatch):
-    import worker.scratch as module
+@pytest.mark.parametrize("step", ["os.open", "fcntl.flock"])
+def test_one_that_was_taken_for_abandoned_before_it_was_locked_is_made_anew(
+    tmp_path, monkeypatch, step
+):
+    module, _, name = step.partition(".")
+    real, taken = getattr(sys.modules[module], name), []
 
-    real, first = module.fcntl.flock, []
-
-    def flock(descriptor, how):
-        if not first:
-            first.append(1)
+    def late(*arguments):
+        if not taken and any(tmp_path.iterdir()):
+            taken.append(1)
             next(tmp_path.iterdir()).rmdir()
-        return real(descriptor, how)
+        return real(*arguments)
 
-    monkeypatch.setattr(module.fcntl, "flock", flock)
+    monkeypatch.setattr(f"worker.scratch.{step}", late)
     with scratch(tmp_path) as folder:
         assert folder.is_dir()
+    assert taken

@@ -6,6 +6,7 @@ ScreenError                     exit 1
 │   └── NotASite                exit 2  not-a-site
 ├── SiteBusy                    exit 1  site-busy
 ├── ShareGone                   exit 1  share-gone
+├── WrongArchive                exit 1  wrong-archive
 ├── NothingRead                 exit 1  nothing-read
 ├── NothingLearned              exit 1  nothing-learned
 ├── NoOperatingPoint            exit 1  no-operating-point
@@ -75,6 +76,12 @@ class ShareGone(ScreenError):
     """A folder of the site is not the one that was marked: a share is not mounted, say."""
 
     slug = "share-gone"
+
+
+class WrongArchive(ScreenError):
+    """Another folder lies in the place of an archive; waiting would not help."""
+
+    slug = "wrong-archive"
 
 
 class NothingRead(ScreenError):

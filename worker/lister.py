@@ -22,13 +22,16 @@ from worker.store.archives import (
     begin_listing,
     end_listing,
     listing,
+    places_answered,
     record_listed,
     try_again,
     waiting_after,
     waiting_count,
 )
 
-_LOOKED_AT = 100  # films that wait, before an archive is gone on with
+_LOOKED_AT = (
+    100  # films that wait, and as many that were answered, before an archive is gone on with
+)
 _ROWS = 1000  # recorded in one transaction
 _FAR_AHEAD = 20_000  # files; beyond them the database is rather left to the screening
 _ENDS_WITHIN_S = 5.0  # a folder that is being listed then: no more is recorded afterwards
@@ -102,12 +105,15 @@ class Lister:
         mine = (self._engine, archive.source, self._model_id)
         known, waiting = listing(*mine), waiting_count(*mine)
         serves = known is not None and known.listed_at is not None and waiting > 0
+        if waiting and not self._rescan:
+            self._require_films(archive.source)
+        if self._stop.is_set():
+            return
         waiting += try_again(*mine)  # before any is read: numbers are read once, upwards
         if waiting or (known and known.files and not known.listed_at):
             self._ground.require(archive.source)  # an empty walk would end the list
-        if waiting and not self._rescan:
-            first = waiting_after(*mine, 0, _LOOKED_AT)
-            self._ground.require_films(archive.source, [item.found.path for item in first])
+        if self._stop.is_set():
+            return
         if known is None or self._rescan or (known.listed_at and not serves):
             known = begin_listing(*mine, _now())
         self.files += known.files
@@ -118,6 +124,13 @@ class Lister:
             self._on_resume(known)
         else:
             self._walk(archive, known)
+
+    def _require_films(self, source: str) -> None:
+        """Look whether this is the archive of which films wait, before they are called lost."""
+        self._ground.require(source)
+        mine = (self._engine, source, self._model_id)
+        waiting = [item.found.path for item in waiting_after(*mine, 0, _LOOKED_AT)]
+        self._ground.require_films(source, waiting + places_answered(*mine, _LOOKED_AT))
 
     def _walk(self, archive: Archive, known: Listing) -> None:
         errors: list[OSError] = []

@@ -86,6 +86,9 @@ def export(
             continue
         written = _write(whole, block, count, set(notes))
         files, rows = files + len(written), rows + sum(written)
+    for block in there.keys() - changes.keys():  # a backup knows fewer
+        for path in there[block]:
+            path.unlink(missing_ok=True)
     tell("blocks", len(changes), len(changes), "block")
     return Exported(files, rows, unchanged)
 

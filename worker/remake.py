@@ -95,7 +95,7 @@ def _decoded(
 
 def _paths(config: Config, here: ExitStack, places: Iterable[Place]) -> Iterator[Path]:
     for place in places:
-        yield from here.enter_context(films_at(config.site, place))
+        yield from here.enter_context(films_at(config, place))
 
 
 def _first(futures: Sequence[Future[PreparedFilm]], sha256: str) -> PreparedFilm | FilmError:

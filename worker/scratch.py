@@ -1,14 +1,20 @@
 """Folders of a process's own on this machine's disk, which go with it, or after its death."""
 
 import fcntl
+import glob
 import os
 import shutil
+import socket
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-_PREFIX = ".screen-scratch-"
+
+def _prefix() -> str:
+    """Of this host alone: a folder that is thought local may lie on a share."""
+    host = socket.gethostname().partition(".")[0] or "host"
+    return f".screen-scratch-{host}-"
 
 
 @contextmanager
@@ -19,7 +25,7 @@ def scratch(parent: Path) -> Iterator[Path]:
     must be on a local disk, where locks (flock(2)) are whole. Raises OSError.
     """
     parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    for folder in parent.glob(f"{_PREFIX}*"):
+    for folder in parent.glob(f"{glob.escape(_prefix())}*"):
         with suppress(OSError):
             _remove_abandoned(folder)
     folder, descriptor = _locked(parent)
@@ -32,10 +38,13 @@ def scratch(parent: Path) -> Iterator[Path]:
 
 def _locked(parent: Path) -> tuple[Path, int]:
     while True:
-        folder = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=parent))
-        descriptor = _opened(folder)
+        folder = Path(tempfile.mkdtemp(prefix=_prefix(), dir=parent))
+        try:
+            descriptor = _opened(folder)
+        except FileNotFoundError:  # another process took it for abandoned
+            continue
         fcntl.flock(descriptor, fcntl.LOCK_EX)
-        if folder.exists():  # else another process took it for abandoned before it was locked
+        if folder.exists():  # else the same, a moment later
             return folder, descriptor
         os.close(descriptor)
 

@@ -78,21 +78,25 @@ def hold_site(config: Config) -> Iterator[Engine]:
 
 
 @contextmanager
-def hold_for_backfill(config: Config) -> Iterator[tuple[Engine, Callable[[], None]]]:
+def hold_for_backfill(
+    config: Config, *, leases: bool = False
+) -> Iterator[tuple[Engine, Callable[[], None]]]:
     """As `hold_site`, and what raises when the site is not held any more, or its folders are gone.
 
-    That is to be called before each batch, and before what it gave is written.
+    That is to be called before what a batch gave is written. Who `leases` what it screens takes a
+    site again that was lost with the connection, unless another backfill has it.
     """
     if config.database.is_file:
         with hold_site(config) as engine:
             yield engine, require_this_site(config.site, engine)
         return
-    with share_site(config) as engine, only_backfill(engine) as require_only:
+    with share_site(config) as engine, only_backfill(engine) as turn:
         join_site(config.site, engine, remembered_mark(config), datetime.now(UTC))
         require_marked = require_this_site(config.site, engine)
+        require_turn = turn.regain if leases else turn.require
 
         def check() -> None:
-            require_only()
+            require_turn()
             require_marked()
 
         yield engine, check

@@ -7,9 +7,10 @@ a kill leaves goes when the next spool is opened.
 import logging
 import tempfile
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor, wait
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import closing, contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -27,6 +28,7 @@ _AT_ONCE = 16  # objects: a store answers slowly, and many at a time
 _AHEAD = 48  # objects fetched, or being fetched, that no batch has yet
 _MOST_BYTES = 2 << 30  # of all that lie here; beyond, one comes at a time
 _ALIVE_EVERY_S = 1.0
+_COMES_WITHIN_S = 300.0  # an object, pauses included; a worker that waits longer hangs
 _PAUSES_S = (1.0, 5.0, 20.0, 60.0)  # between attempts, when a store fails or slows us down
 
 Fetch = Callable[[str, Path, str], None]
@@ -72,16 +74,31 @@ class Spool:
         while waiting:
             yield self._ended(*waiting.popleft())
 
+    def portions(self, items: Sequence[Item]) -> Iterator[list[Item]]:
+        """The items in their order, in parts of which no more than a spool should hold."""
+        part: list[Item] = []
+        for item in items:
+            if part and sum(each.found.size for each in (*part, item)) > _MOST_BYTES:
+                yield part
+                part = []
+            part.append(item)
+        if part:
+            yield part
+
     def all_ready(self, items: Sequence[Item], alive: Callable[[], None]) -> list[Item]:
         """The items, once the bytes of all are here or will not come. Raises as `ready`.
 
-        `alive` is called meanwhile, once a second; what it raises ends the waiting.
+        `alive` is called meanwhile, once a second, as long as objects come now and then; what it
+        raises ends the waiting.
         """
         begun = [self._begin(item) for item in items]
         pending = {fetched for _, fetched in begun if fetched is not None}
+        came_at = time.monotonic()
         while pending:
-            alive()
-            pending = wait(pending, _ALIVE_EVERY_S).not_done
+            if time.monotonic() - came_at < _COMES_WITHIN_S:
+                alive()
+            done, pending = wait(pending, _ALIVE_EVERY_S, FIRST_COMPLETED)
+            came_at = time.monotonic() if done else came_at
         return [self._ended(*each) for each in begun]
 
     def release(self, items: Sequence[Item]) -> None:
@@ -138,9 +155,9 @@ def temporary(folder: Path) -> Path:
 
 
 @contextmanager
-def fetched(work: Path, url: str, source: str) -> Iterator[Path]:
+def fetched(folder: Path, url: str, source: str) -> Iterator[Path]:
     """One object's bytes, for as long as they are needed. Raises as `objects.fetch` does."""
-    path = temporary(work)
+    path = temporary(folder)
     try:
         fetch(url, path, source)
         yield path

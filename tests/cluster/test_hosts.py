@@ -20,7 +20,7 @@ from worker.config import load_config
 from worker.store.database import open_database, upgrade
 
 _LINK = "connect_timeout=2&tcp_user_timeout=2000"  # so that the test need not wait for long
-_PATIENCE_S = 60.0
+_PATIENCE_S = 150.0
 
 
 @pytest.fixture

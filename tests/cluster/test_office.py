@@ -79,15 +79,44 @@ def can_backfill(server):
         return False
 
 
-def test_a_backfill_learns_that_it_may_not_be_the_only_one_any_more(server):
-    with only_backfill(server) as require_only:
-        require_only()
+@pytest.fixture
+def cut():
+    """Cut the connection that holds a lock, as the server's restart does."""
+
+    def cut_it(server):
         holders = "SELECT pg_terminate_backend(pid) FROM pg_locks WHERE locktype = 'advisory'"
         with server.begin() as connection:
             connection.execute(text(holders))
+
+    return cut_it
+
+
+def test_a_backfill_learns_that_it_may_not_be_the_only_one_any_more(server, cut):
+    with only_backfill(server) as turn:
+        turn.require()
+        cut(server)
         assert eventually(lambda: can_backfill(server))
-        with pytest.raises(StoreError, match="another may run by now"):
-            require_only()
+        for _ in range(3):  # for good: another may have run and ended meanwhile
+            with pytest.raises(StoreError, match="another may run by now"):
+                turn.require()
+    assert can_backfill(server)
+
+
+def test_whoever_leases_takes_its_turn_again_unless_another_has_it(server, cut):
+    with only_backfill(server) as turn:
+        cut(server)
+        turn.regain()
+        assert not can_backfill(server)
+        cut(server)
+        assert eventually(lambda: can_backfill(server))
+        with only_backfill(server):
+            for _ in range(2):
+                with pytest.raises(SiteBusy, match="another backfill"):
+                    turn.regain()
+        assert eventually(lambda: can_backfill(server))
+        turn.regain()
+        assert not can_backfill(server)
+    assert eventually(lambda: can_backfill(server))
 
 
 def test_backfills_come_one_after_the_other(server):

@@ -3,17 +3,26 @@
 from dataclasses import replace
 
 import pytest
+from ray.exceptions import ObjectStoreFullError, OutOfDiskError
 from sqlalchemy import text
 
 from tests.cluster.conftest import feed, films_of
 from tests.cluster.field import SETTINGS
 from worker.cli.on_ray import backfill_on_ray
 from worker.config import load_config
-from worker.errors import ClusterLost, ConfigError, ShareGone, SiteBusy, UsageError
+from worker.errors import (
+    ClusterLost,
+    ConfigError,
+    DecoderUnavailable,
+    ShareGone,
+    SiteBusy,
+    UsageError,
+)
 from worker.folders import raise_it
 from worker.intake.archive import Folder
 from worker.on_ray.attach import attached, require_address
 from worker.on_ray.backfill import require_cluster_site
+from worker.on_ray.decoding import RemoteDecoders
 from worker.on_ray.node import Ground, Seen, said_by_node
 from worker.on_ray.plan import Place, plan
 from worker.on_ray.run import driving
@@ -222,3 +231,30 @@ def test_a_backfill_on_one_host_after_a_cluster_leaves_no_film_out_in_silence(
     execute(server, "UPDATE files SET lease_until = now() - interval '1 day'")
     assert screen("backfill", sample_films, "--limit", "1", cwd=site.root).returncode == 0
     assert ("attempted",) not in films_of(server, "state")
+
+
+class Refusing:
+    """A decoding actor that takes no film, and why."""
+
+    def __init__(self, error):
+        self.error = error
+        self.decode = self.ready = self
+
+    def remote(self, *_):
+        if _:
+            raise self.error
+
+
+@pytest.mark.parametrize("error", [OutOfDiskError(), ObjectStoreFullError()])
+def test_what_ray_has_no_room_for_is_no_strike_against_a_film(error, monkeypatch, tmp_path):
+    """A full disk of one node quarantined films."""
+    monkeypatch.setattr("worker.on_ray.decoding._Seat.look", lambda _seat: True)
+    decoders = RemoteDecoders(None, None, 1)
+    decoders.use([Refusing(error)], 1)
+    decoders.carried = tmp_path
+    (tmp_path / "film").write_bytes(b"film")
+    try:
+        with pytest.raises(DecoderUnavailable, match=type(error).__name__):
+            decoders.submit(tmp_path / "film").result(30)
+    finally:
+        decoders.close()

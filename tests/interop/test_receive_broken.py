@@ -62,7 +62,7 @@ def ended(connection) -> bool:
 
 def ends_while(connection, piece, pause_s=0.0) -> bool:
     """Whether the other side ends the connection while it is sent this over and over."""
-    with suppress(OSError):
+    with suppress(OSError, ValueError):  # of a connection that is closed here, too
         for _ in range(10_000):
             connection.sendall(piece)
             if select.select([connection], [], [], pause_s)[0]:

@@ -121,6 +121,17 @@ def test_after_a_restore_all_is_written_again(engine, shop, desk, folder, noon):
     assert export(engine, desk, folder, _KINDS).files == 0
 
 
+def test_a_backup_that_knows_fewer_results_leaves_none_of_the_others(engine, shop, desk, folder):
+    screen(shop, 9)
+    export(engine, desk, folder, _KINDS)
+    with engine.begin() as connection:
+        connection.execute(text("DELETE FROM files WHERE id > 3"))
+        connection.execute(text("DELETE FROM result_lists WHERE block > 1"))
+    bring_up_to_date(engine)
+    export(engine, desk, folder, _KINDS)
+    assert table(folder) == all_results(engine) != []
+
+
 def test_pages_that_are_due_anew_do_not_hide_a_change(engine, shop, desk, folder, noon):
     """Counts of changes went back when 'screen report' was called."""
     screen(shop, 3)

@@ -160,10 +160,11 @@ def _pages_not_mended() -> None:
     pages: list[Callable[[], None]] = []
     real, commit = worker.pipeline.write_page, worker.pipeline.finish
 
-    def finish_then_write(*arguments: Any, **named: Any) -> None:
-        commit(*arguments, **named)
+    def finish_then_write(*arguments: Any, **named: Any) -> list[Outcome]:
+        written = commit(*arguments, **named)
         while pages:
             pages.pop(0)()
+        return written
 
     worker.pipeline.write_page = lambda *arguments: pages.append(lambda: real(*arguments))
     worker.pipeline.finish = finish_then_write

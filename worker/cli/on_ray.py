@@ -55,7 +55,7 @@ def backfill_on_ray(
     sources = [archive.source for archive in archives]
     with (
         stoppable(stopped),
-        hold_for_backfill(config) as (engine, check),
+        hold_for_backfill(config, leases=True) as (engine, check),
         attached(address),
         driving(config, engine) as driver,
         _hired(config, engine, archives) as crew,

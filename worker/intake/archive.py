@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from worker.errors import ShareGone
+from worker.errors import ShareGone, WrongArchive
 from worker.folders import display_name, raise_it, walk
 from worker.intake.found import Found
 
@@ -99,18 +99,18 @@ class Ground:
                 "is not mounted there, mount it; then run the same again"
             )
 
-    def require_films(self, source: str, waiting: Sequence[Path]) -> None:
-        """Raise ShareGone when none of the first films that wait lies there: another share may.
+    def require_films(self, source: str, films: Sequence[Path]) -> None:
+        """Raise WrongArchive when none of some films that were listed lies there.
 
-        A few may have been deleted: of less than ten nothing is concluded.
+        Of less than ten nothing is concluded: they may have been deleted.
         """
-        if source not in self._roots or len(waiting) < _SAYS_SOMETHING:
+        if source not in self._roots or len(films) < _SAYS_SOMETHING:
             return
-        if not any(os.path.lexists(path) for path in waiting):
-            raise ShareGone(
-                f"{display_name(self._roots[source])} holds none of the first {len(waiting)} films "
-                "that wait there: if another share is mounted, mount the right one, then run the "
-                "same again; if they were deleted, --rescan goes on without them"
+        if not any(os.path.lexists(path) for path in films):
+            raise WrongArchive(
+                f"{display_name(self._roots[source])} holds none of {len(films)} films that were "
+                "listed there: if another share is mounted, mount the right one, then run the same "
+                "again; if they were deleted, run it once with --rescan"
             )
 
 

@@ -157,7 +157,7 @@ class Answerer:
             self._pool = DecoderPool(ANY_SETTINGS, limits, 1)
         whose = origin(self._engine, screening_id)
         stored = stored_screening(self._engine, screening_id)
-        return subject_of(stored, whose, attributes_of_film(self._pool, self._config.site, whose))
+        return subject_of(stored, whose, attributes_of_film(self._pool, self._config, whose))
 
     def _encode(self, subject: "Subject", each: Due, batch: _Batch) -> None:
         from worker.interop.make import encoded

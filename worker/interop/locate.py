@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from pathlib import Path
 
-from worker.config import Site
+from worker.config import Config
 from worker.errors import FilmError, LostFile
 from worker.imaging.attributes import Attributes
 from worker.imaging.sandbox import DecoderPool
@@ -14,14 +14,14 @@ from worker.whereabouts import films_at
 _GONE = "the film is gone: retention removed it, or somebody else did"
 
 
-def attributes_of_film(pool: DecoderPool, site: Site, origin: Origin) -> Attributes:
+def attributes_of_film(pool: DecoderPool, config: Config, origin: Origin) -> Attributes:
     """What the film of an answer says, read from a file that still has the content screened.
 
     Raises Impossible when no such file is left, what `worker.patience` knows when disk, share or
     decoders refuse, and FilmError when its decoder died.
     """
     why = _GONE
-    for path in _paths(site, origin):
+    for path in _paths(config, origin):
         try:
             found = pool.attributes(path).result()
         except LostFile:
@@ -37,7 +37,7 @@ def attributes_of_film(pool: DecoderPool, site: Site, origin: Origin) -> Attribu
     raise Impossible(why)
 
 
-def _paths(site: Site, origin: Origin) -> Iterator[Path]:
+def _paths(config: Config, origin: Origin) -> Iterator[Path]:
     for place in origin.places:
-        with films_at(site, place) as paths:
+        with films_at(config, place) as paths:
             yield from paths

@@ -1,18 +1,23 @@
 """Decoding apart from screening: actors with decoder children, and how screeners use them."""
 
 import os
-import tempfile
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from time import monotonic
 from typing import Any, cast
 
 import ray
-from ray.exceptions import RayError, RayTaskError
+from ray.exceptions import (
+    NodeDiedError,
+    RayActorError,
+    RayError,
+    RayTaskError,
+    WorkerCrashedError,
+)
 
 from worker.errors import (
     DecoderCrashed,
@@ -29,6 +34,7 @@ from worker.scratch import scratch
 
 _AHEAD = 2  # films a decoder child has asked of it: the one in hand and the next
 _DEATHS = 5  # of actors, with one film in hand, before that counts as a strike against it
+_DEATHS_OF_ACTORS = (RayActorError, WorkerCrashedError, NodeDiedError)
 _FOUND_WITHIN_S = 120.0  # an actor that decodes; then the films are given back
 _ASK_AGAIN_S = 1.0
 
@@ -43,7 +49,7 @@ class DecodingActor:
         self._lock = threading.Lock()
         self._pool: DecoderPool | None = None
         self._check: Callable[[], None] = lambda: None
-        self._stack, self._scratch = ExitStack(), cast("Path | None", None)
+        self._state = Path()
 
     def ready(self) -> None:
         """Look at the node and start the children.
@@ -52,8 +58,7 @@ class DecodingActor:
         """
         with self._lock, said_by_node():
             config = self._ground.config()
-            if self._ground.stores and self._scratch is None:
-                self._scratch = self._stack.enter_context(scratch(config.local_state.parent))
+            self._state = config.local_state.parent
             self._check = self._ground.archives_here()
             self._pool = self._pool or DecoderPool(*self._wanted)
 
@@ -66,15 +71,24 @@ class DecodingActor:
             self.ready()
         pool = cast("DecoderPool", self._pool)
         if isinstance(film, bytes):
-            with tempfile.NamedTemporaryFile(dir=self._scratch) as file:
-                file.write(film)
-                file.flush()
-                return pool.submit(Path(file.name)).result()
+            with self._written(film) as path:
+                return pool.submit(path).result()
         try:
             return pool.submit(film).result()
         except LostFile:
             self._check()
             raise
+
+    @contextmanager
+    def _written(self, film: bytes) -> Iterator[Path]:
+        """A film in a file of this node, for as long as it is decoded."""
+        with ExitStack() as stack:
+            try:
+                path = stack.enter_context(scratch(self._state)) / "film"
+                path.write_bytes(film)
+            except OSError as error:  # this node's trouble: another may have room
+                raise DecoderUnavailable(f"a film cannot be written here: {error}") from error
+            yield path
 
 
 def actor_threads(children: int) -> int:
@@ -155,8 +169,11 @@ class RemoteDecoders:
                     raise error.cause from None
                 last: ScreenError = DecoderUnavailable(str(error.cause))  # that node's trouble
                 self._doubt(seat)
-            except RayError:
+            except _DEATHS_OF_ACTORS:
                 last = DecoderCrashed(f"{_DEATHS} decoding actors died while they held this film")
+                self._doubt(seat)
+            except RayError as error:  # no room for the film's bytes, say: no film is to blame
+                last = DecoderUnavailable(f"Ray cannot carry a film: {type(error).__name__}")
                 self._doubt(seat)
             finally:
                 self._leave(seat)

@@ -17,7 +17,7 @@ from worker.config import Config, load_config
 from worker.errors import ClusterLost, ConfigError, ScreenError, ShareGone
 from worker.filesystem import open_film
 from worker.identity import Patients
-from worker.intake.objects import Objects, require_listable
+from worker.intake.objects import Objects, may_pass, require_listable
 
 
 @dataclass(frozen=True)
@@ -73,11 +73,16 @@ class Ground:
             )
 
     def require_stores(self) -> None:
-        """Raise ConfigError unless this node may list the archives in object stores."""
+        """Raise ConfigError where this node may not list the archives in object stores.
+
+        A store that does not answer now is waited for when films are fetched.
+        """
         for store in self.stores:
             try:
                 require_listable(store)
             except OSError as error:
+                if may_pass(error):
+                    continue
                 raise ConfigError(
                     f"{store.source} cannot be listed here ({error.strerror}): every node needs "
                     "the store's package and the credentials for it, and Ray started with them"

@@ -85,7 +85,10 @@ class Shift:
             if idle and not items and self._left is not None:
                 return
             idle = not items
-            yield items
+            if idle:
+                yield []
+            for some in self._spool.portions(items):
+                yield self._spool.all_ready(some, self._waits)
 
     def _pause(self, seconds: float) -> None:
         if not self._goes_on(seconds):
@@ -100,7 +103,7 @@ class Shift:
                 self._left = self._left and self._left - len(items)
                 self._in_hand |= {item.id: item for item in items}
                 self._seat.note(list(self._in_hand))
-                return self._spool.all_ready(items, self._waits)
+                return items
         return []
 
     def _waits(self) -> None:

@@ -4,9 +4,11 @@ A list is made in pieces; each piece is committed together with how far it goes,
 cut off goes on there. Rows are never held in memory as a whole.
 """
 
+import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from pathlib import Path
 
 from sqlalchemy import Engine, func, select, update
 from sqlalchemy.orm import Session
@@ -99,6 +101,15 @@ def waiting_count(engine: Engine, source: str, model_id: int) -> int:
     with engine.connect() as connection:
         asked = select(func.count()).select_from(File).where(WAITS, *mine)
         return connection.scalar(asked) or 0
+
+
+def places_answered(engine: Engine, source: str, model_id: int, limit: int) -> list[Path]:
+    """Where the newest films of an archive lay that this model answered."""
+    mine = (File.source == source, File.model_id == model_id)
+    asked = select(File.path).where(*mine, File.state.in_(("screened", "duplicate")))
+    with engine.connect() as connection:
+        places = connection.scalars(asked.order_by(File.id.desc()).limit(limit))
+        return [Path(os.fsdecode(place)) for place in places]
 
 
 def try_again(engine: Engine, source: str, model_id: int) -> int:

@@ -2,7 +2,7 @@
 
 import logging
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 
 from sqlalchemy import Connection, Engine, text
@@ -79,32 +79,80 @@ class Office:
 
 
 @contextmanager
-def only_backfill(engine: Engine) -> Iterator[Callable[[], None]]:
-    """Be the only backfill of a database on a server; gives what raises StoreError when it is lost.
-
-    It is lost with its connection: the server may have been started again, and another backfill may
-    run by now. Raises SiteBusy when another one runs.
-    """
-    with engine.connect() as session:
-        session.execution_options(isolation_level="AUTOCOMMIT")
-        if not session.scalar(_TAKE, {"kind": _BACKFILL, "number": 0}):
-            raise SiteBusy(
-                "another backfill runs into this database: wait until it ends; 'screen watch' may "
-                "run beside a backfill"
-            )
-        try:
-            turn = threading.Lock()  # a connection is one thread's at a time
-            yield lambda: _require_connection(session, turn)
-        finally:
-            session.invalidate()  # and the lock ends with the connection
-
-
-def _require_connection(session: Connection, turn: threading.Lock) -> None:
+def only_backfill(engine: Engine) -> Iterator["Turn"]:
+    """Be the only backfill of a database on a server. Raises SiteBusy when another one runs."""
+    turn = Turn(engine)
     try:
-        with turn:
-            session.execute(_ASK)
-    except StoreError as error:
-        raise StoreError(
-            "the connection that made this the only backfill was lost, another may run by now: run "
-            "the same again, it goes on where this one stopped"
-        ) from error
+        yield turn
+    finally:
+        turn.end()
+
+
+class Turn:
+    """The turn of a backfill: a lock that is lost with its connection, at the server's restart say.
+
+    Another backfill may run then. Any thread may ask.
+    """
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self._one = threading.Lock()  # a connection is one thread's at a time
+        self._lost = False
+        self._session: Connection | None = self._taken()
+
+    def require(self) -> None:
+        """Raise StoreError once it was lost, now and ever after."""
+        with self._one:
+            if not self._lost and not self._answers():
+                self._lost = True
+            if self._lost:
+                raise StoreError(
+                    "the connection that made this the only backfill was lost, another may run by "
+                    "now: run the same again, it goes on where this one stopped"
+                )
+
+    def regain(self) -> None:
+        """Take it again when it was lost, for whoever leases what it hands out.
+
+        Raises StoreError while the database does not answer, SiteBusy when another one has it.
+        """
+        with self._one:
+            if not self._answers():
+                self._session = self._taken()
+
+    def end(self) -> None:
+        """Leave it to the next."""
+        with self._one:
+            self._drop()
+
+    def _answers(self) -> bool:
+        if self._session is None:
+            return False
+        try:
+            self._session.execute(_ASK)
+        except StoreError:
+            self._drop()
+            return False
+        return True
+
+    def _taken(self) -> Connection:
+        session = self._engine.connect()
+        try:
+            session.execution_options(isolation_level="AUTOCOMMIT")
+            if session.scalar(_TAKE, {"kind": _BACKFILL, "number": 0}):
+                return session
+        except BaseException:
+            session.invalidate()
+            session.close()
+            raise
+        session.close()
+        raise SiteBusy(
+            "another backfill runs into this database: wait until it ends; 'screen watch' may run "
+            "beside a backfill"
+        )
+
+    def _drop(self) -> None:
+        session, self._session = self._session, None
+        if session is not None:
+            session.invalidate()  # and the lock ends with the connection
+            session.close()

@@ -196,7 +196,7 @@ def _insert(
 ) -> int:
     """Insert rows of files, but those that are there; how many."""
     if is_server(connection):  # in any order, two who insert the same could wait for each other
-        found = sorted(found, key=_key)
+        found = sorted(found, key=lambda each: () if each.claim else _key(each))  # claims have one
     new = insert_into(connection, File).on_conflict_do_nothing()
     rows = [_row(each, now) | shared for each in found]
     return int(connection.execute(new, rows, execution_options=COUNTED).rowcount)
