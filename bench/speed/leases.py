@@ -17,14 +17,11 @@ from concurrent.futures import ProcessPoolExecutor
 from datetime import UTC, datetime
 from multiprocessing import get_context
 
-from bench.speed.scale import BATCH, SOURCE, Ground, screened
-from models.cards import read_card
-from models.registry import find_model
+from bench.speed.scale import BATCH, SOURCE, new_ground, screened
 from worker.config import Database
 from worker.store.database import open_database
 from worker.store.leases import Holder, lease
 from worker.store.outcomes import finish, screened_contents
-from worker.store.work import begin_run, register_model
 from worker.store.workers import register_worker
 
 _LEASE_S = 60.0
@@ -50,21 +47,10 @@ def measure(url: str, films: int, holders: int) -> dict[str, float]:
 def _hold(url: str, films: int, begins_at: float) -> dict[str, float]:
     """Lease, screen and finish, as a worker does; seconds of each step."""
     engine = open_database(Database(url=url))
-    card = read_card(find_model("default"))
-    model_id = register_model(engine, card, "scale", datetime.now(UTC))
     worker_id = register_worker(engine, socket.gethostname(), os.getpid())
-    run_id = begin_run(
-        engine,
-        kind="backfill",
-        source=SOURCE,
-        model_id=model_id,
-        device="cpu",
-        precision="float32",
-        now=datetime.now(UTC),
-        worker_id=worker_id,
-    )
-    ground = Ground(engine, card, run_id, model_id)
-    holder = Holder(worker_id, run_id, model_id, _LEASE_S)
+    ground = new_ground(engine, worker_id)
+    ids = {"run_id": ground.run_id, "model_id": ground.model_id}
+    holder = Holder(worker_id, ground.run_id, ground.model_id, _LEASE_S)
     took = dict.fromkeys(("lease", "known", "finish"), 0.0)
     time.sleep(max(0.0, begins_at - time.time()))
     start, cpu_start, done = time.perf_counter(), time.process_time(), 0
@@ -76,11 +62,10 @@ def _hold(url: str, films: int, begins_at: float) -> dict[str, float]:
             break
         outcomes = [screened(ground, item) for item in items]
         step = time.perf_counter()
-        screened_contents(engine, [each.content for each in outcomes], model_id)
+        screened_contents(engine, [each.content for each in outcomes], ground.model_id)
         took["known"] += time.perf_counter() - step
         step = time.perf_counter()
-        now = datetime.now(UTC)
-        done += len(finish(engine, outcomes, run_id=run_id, model_id=model_id, now=now))
+        done += len(finish(engine, outcomes, **ids, now=datetime.now(UTC)))
         took["finish"] += time.perf_counter() - step
     seconds, cpu_s = time.perf_counter() - start, time.process_time() - cpu_start
     engine.dispose()

@@ -94,7 +94,7 @@ def measure(settings: Database, rows: int, listed: int, finished: int) -> Row:
     engine = open_database(settings, create=True)
     try:
         upgrade(engine)
-        ground = _ground(engine)
+        ground = new_ground(engine)
         empty = _bytes(engine)
         made_s = _timed(lambda: _make(ground, rows - listed))
         found: Row = {"rows": rows, "made_by_the_database_s": made_s}
@@ -121,7 +121,8 @@ def walked(folder: Path, count: int) -> Row:
     return {"files": count, "files_per_s": count / min(seconds)}
 
 
-def _ground(engine: Engine) -> Ground:
+def new_ground(engine: Engine, worker_id: int | None = None) -> Ground:
+    """A run in a database: of a backfill alone, or of one of several workers."""
     card = read_card(find_model("default"))
     model_id = register_model(engine, card, "scale", _now())
     run_id = begin_run(
@@ -132,6 +133,7 @@ def _ground(engine: Engine) -> Ground:
         device="cpu",
         precision="float32",
         now=_now(),
+        worker_id=worker_id,
     )
     return Ground(engine, card, run_id, model_id)
 
