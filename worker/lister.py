@@ -29,9 +29,7 @@ from worker.store.archives import (
     waiting_count,
 )
 
-_LOOKED_AT = (
-    100  # films that wait, and as many that were answered, before an archive is gone on with
-)
+_LOOKED_AT = 100  # films that wait, and as many that were answered, before a list is gone on with
 _ROWS = 1000  # recorded in one transaction
 _FAR_AHEAD = 20_000  # files; beyond them the database is rather left to the screening
 _ENDS_WITHIN_S = 5.0  # a folder that is being listed then: no more is recorded afterwards
